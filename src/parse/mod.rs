@@ -1,0 +1,103 @@
+//! Frame → fields: nom, one function for each rule of the grammars, named as the RFC names it.
+//!
+//! Total: every byte string is a message. What is not RFC 5424 is tried as RFC 3164, what has no header is text after a
+//! priority, and what has no priority is text. The whole text is kept in each case. No I/O, no clock, no allocation.
+
+mod bsd_timestamp;
+mod rfc3164;
+mod rfc5424;
+pub mod structured_data;
+mod tag;
+
+use nom::IResult;
+use nom::bytes::complete::{tag as literal, take_while_m_n};
+use nom::sequence::delimited;
+use nom::{Parser, character::complete::char};
+
+use crate::message::{Fields, Grammar, Priority};
+
+/// Nobody reads what a failed rule expected, so it costs nothing.
+type Parsed<'b, T> = IResult<&'b [u8], T, ()>;
+
+/// What an input can say about the texts it gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// A leading `2026-11-20 21:14:26,171` (Python's `asctime`) is the timestamp of a message without header.
+    pub asctime: bool,
+    /// `postfix/smtpd` is the whole app name; otherwise it is `postfix`, as in rsyslog.
+    pub slashes: bool,
+}
+
+/// Every input is a message; see [`Grammar`] for how much of it was understood.
+pub fn parse<'b>(frame: &'b [u8], options: &Options) -> Fields<'b> {
+    let Ok((rest, priority)) = pri(frame) else {
+        return rfc3164::without_pri(frame, options);
+    };
+    if let Ok((_, fields)) = rfc5424::syslog_msg(rest, priority) {
+        return fields;
+    }
+    rfc3164::after_pri(rest, priority, options)
+}
+
+/// `PRI = "<" PRIVAL ">"` (RFC 5424, section 6): 0 to 191 without leading zeros.
+fn pri(input: &[u8]) -> Parsed<'_, Priority> {
+    let (rest, digits) = delimited(literal("<"), take_while_m_n(1, 3, |b: u8| b.is_ascii_digit()), char('>')).parse(input)?;
+    if digits.len() > 1 && digits[0] == b'0' {
+        return fail();
+    }
+    match Priority::new(number(digits)) {
+        Some(priority) => Ok((rest, priority)),
+        None => fail(),
+    }
+}
+
+/// The value of at most four ASCII digits.
+fn number(digits: &[u8]) -> u16 {
+    digits.iter().fold(0, |value, digit| value * 10 + u16::from(digit - b'0'))
+}
+
+fn fail<'b, T>() -> Parsed<'b, T> {
+    Err(nom::Err::Error(()))
+}
+
+/// Exactly `N` digits and their value.
+fn digits<const N: usize>(input: &[u8]) -> Parsed<'_, u16> {
+    match input.split_at_checked(N) {
+        Some((digits, rest)) if digits.iter().all(u8::is_ascii_digit) => Ok((rest, number(digits))),
+        _ => fail(),
+    }
+}
+
+/// Exactly `N` digits with a value in `low..=high`.
+fn digits_in<const N: usize>(input: &[u8], low: u16, high: u16) -> Parsed<'_, u8> {
+    let (rest, value) = digits::<N>(input)?;
+    if (low..=high).contains(&value) { Ok((rest, value as u8)) } else { fail() }
+}
+
+/// Checks the parser's promises on any bytes; the property of a fuzz target.
+///
+/// # Panics
+/// When the parser is not total, or when text is lost.
+pub fn is_total(frame: &[u8]) {
+    for options in [Options::default(), Options { asctime: true, slashes: true }] {
+        let fields = parse(frame, &options);
+        let inside = |part: &[u8]| part.is_empty() || frame.as_ptr_range().contains(&part.as_ptr());
+        assert!(inside(fields.message) && inside(fields.hostname) && inside(fields.app_name) && inside(fields.proc_id));
+        assert!(frame.ends_with(fields.message), "the text runs to the end of the frame");
+        match fields.grammar {
+            Grammar::Rfc5424 => {
+                assert!(fields.hostname.len() <= 255 && fields.app_name.len() <= 48);
+                assert!(fields.proc_id.len() <= 128 && fields.msg_id.len() <= 32);
+                for element in structured_data::elements(fields.structured_data) {
+                    assert!(!element.id.is_empty() && element.params().all(|param| !param.name.is_empty()));
+                }
+            }
+            Grammar::Headerless => {
+                let end = frame.iter().position(|b| *b == b'>').expect("a priority") + 1;
+                assert_eq!(fields.message, &frame[end..], "a message without header keeps its whole text");
+            }
+            Grammar::Text => assert_eq!(fields.message, frame),
+            Grammar::Rfc3164 => assert!(!fields.hostname.contains(&b'/')),
+        }
+    }
+}

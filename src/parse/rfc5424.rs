@@ -1,0 +1,255 @@
+//! RFC 5424, section 6: the grammar as it stands, every limit of it held.
+//!
+//! What breaks a rule falls back to the looser grammars with its whole text; nothing is repaired here.
+
+use memchr::memchr;
+use nom::bytes::complete::{tag as literal, take_while_m_n};
+use nom::combinator::{opt, recognize};
+use nom::multi::{fold_many0, many1_count};
+use nom::{Parser, character::complete::char};
+
+use super::{Parsed, digits, digits_in, fail, number};
+use crate::message::{Fields, Grammar, Priority, Timestamp};
+
+/// `SYSLOG-MSG = HEADER SP STRUCTURED-DATA [SP MSG]`, after the PRI.
+pub(super) fn syslog_msg(input: &[u8], priority: Priority) -> Parsed<'_, Fields<'_>> {
+    let (input, version) = version(input)?;
+    let (input, timestamp) = timestamp(sp(input)?)?;
+    let (input, hostname) = field::<255>(sp(input)?)?;
+    let (input, app_name) = field::<48>(sp(input)?)?;
+    let (input, proc_id) = field::<128>(sp(input)?)?;
+    let (input, msg_id) = field::<32>(sp(input)?)?;
+    let (input, structured_data) = structured_data(sp(input)?)?;
+    let message = msg(input)?;
+    let grammar = Grammar::Rfc5424;
+    let tag: &[u8] = b"";
+    Ok((b"", Fields { grammar, priority, version, timestamp, hostname, app_name, proc_id, msg_id, structured_data, tag, message }))
+}
+
+fn sp(input: &[u8]) -> Result<&[u8], nom::Err<()>> {
+    input.strip_prefix(b" ").ok_or(nom::Err::Error(()))
+}
+
+/// `VERSION = NONZERO-DIGIT 0*2DIGIT`
+fn version(input: &[u8]) -> Parsed<'_, u16> {
+    let (rest, digits) = take_while_m_n(1, 3, |b: u8| b.is_ascii_digit()).parse(input)?;
+    if digits[0] == b'0' { fail() } else { Ok((rest, number(digits))) }
+}
+
+/// `HOSTNAME`, `APP-NAME`, `PROCID` and `MSGID` are `NILVALUE / 1*MAX PRINTUSASCII`, each followed by a blank.
+fn field<const MAX: usize>(input: &[u8]) -> Parsed<'_, &[u8]> {
+    let length = input.iter().position(|b| !b.is_ascii_graphic()).unwrap_or(input.len());
+    match &input[..length] {
+        b"-" => Ok((&input[1..], b"")),
+        name if (1..=MAX).contains(&name.len()) => Ok((&input[length..], name)),
+        _ => fail(),
+    }
+}
+
+/// `TIMESTAMP = NILVALUE / FULL-DATE "T" FULL-TIME`
+fn timestamp(input: &[u8]) -> Parsed<'_, Timestamp<'_>> {
+    if let Some(rest) = input.strip_prefix(b"-") {
+        return Ok((rest, Timestamp::Absent));
+    }
+    let (rest, text) = recognize((full_date, char('T'), full_time)).parse(input)?;
+    Ok((rest, Timestamp::Rfc3339(text)))
+}
+
+/// `FULL-DATE = DATE-FULLYEAR "-" DATE-MONTH "-" DATE-MDAY`
+fn full_date(input: &[u8]) -> Parsed<'_, ()> {
+    let (input, year) = digits::<4>(input)?;
+    let (input, _) = char('-')(input)?;
+    let (input, month) = digits_in::<2>(input, 1, 12)?;
+    let (input, _) = char('-')(input)?;
+    let (input, _) = digits_in::<2>(input, 1, days(year, month))?;
+    Ok((input, ()))
+}
+
+fn days(year: u16, month: u8) -> u16 {
+    match month {
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// `FULL-TIME = PARTIAL-TIME TIME-OFFSET`; seconds end at 59: leap seconds are not allowed.
+fn full_time(input: &[u8]) -> Parsed<'_, ()> {
+    let (input, _) = digits_in::<2>(input, 0, 23)?;
+    let (input, _) = char(':')(input)?;
+    let (input, _) = digits_in::<2>(input, 0, 59)?;
+    let (input, _) = char(':')(input)?;
+    let (input, _) = digits_in::<2>(input, 0, 59)?;
+    let (input, _) = opt(time_secfrac).parse(input)?;
+    time_offset(input)
+}
+
+/// `TIME-SECFRAC = "." 1*6DIGIT`
+fn time_secfrac(input: &[u8]) -> Parsed<'_, ()> {
+    let (input, _) = char('.')(input)?;
+    let (input, _) = take_while_m_n(1, 6, |b: u8| b.is_ascii_digit()).parse(input)?;
+    Ok((input, ()))
+}
+
+/// `TIME-OFFSET = "Z" / ("+" / "-") TIME-HOUR ":" TIME-MINUTE`
+fn time_offset(input: &[u8]) -> Parsed<'_, ()> {
+    match input.split_first() {
+        Some((b'Z', rest)) => Ok((rest, ())),
+        Some((b'+' | b'-', rest)) => {
+            let (rest, _) = digits_in::<2>(rest, 0, 23)?;
+            let (rest, _) = char(':')(rest)?;
+            let (rest, _) = digits_in::<2>(rest, 0, 59)?;
+            Ok((rest, ()))
+        }
+        _ => fail(),
+    }
+}
+
+/// `STRUCTURED-DATA = NILVALUE / 1*SD-ELEMENT`; an SD-ID must not occur twice (section 6.3.2).
+fn structured_data(input: &[u8]) -> Parsed<'_, &[u8]> {
+    if let Some(rest) = input.strip_prefix(b"-") {
+        return Ok((rest, b""));
+    }
+    let (rest, (text, count)) = nom::combinator::consumed(many1_count(sd_element)).parse(input)?;
+    if count > 1 && repeats_an_id(text) { fail() } else { Ok((rest, text)) }
+}
+
+fn repeats_an_id(text: &[u8]) -> bool {
+    super::structured_data::elements(text)
+        .enumerate()
+        .any(|(i, element)| super::structured_data::elements(text).take(i).any(|earlier| earlier.id == element.id))
+}
+
+/// `SD-ELEMENT = "[" SD-ID *(SP SD-PARAM) "]"`
+fn sd_element(input: &[u8]) -> Parsed<'_, ()> {
+    let (input, _) = char('[')(input)?;
+    let (input, _) = sd_name(input)?;
+    let (input, ()) = fold_many0(sd_param, || (), |(), ()| ()).parse(input)?;
+    let (input, _) = char(']')(input)?;
+    Ok((input, ()))
+}
+
+/// `SP PARAM-NAME "=" %d34 PARAM-VALUE %d34`
+fn sd_param(input: &[u8]) -> Parsed<'_, ()> {
+    let (input, _) = char(' ')(input)?;
+    let (input, _) = sd_name(input)?;
+    let (input, _) = literal("=\"")(input)?;
+    let (input, _) = param_value(input)?;
+    Ok((input, ()))
+}
+
+/// `SD-NAME = 1*32PRINTUSASCII` except `=`, SP, `]` and `"`
+pub(super) fn sd_name(input: &[u8]) -> Parsed<'_, &[u8]> {
+    take_while_m_n(1, 32, |b: u8| b.is_ascii_graphic() && !matches!(b, b'=' | b']' | b'"')).parse(input)
+}
+
+/// `PARAM-VALUE` and the quote after it: `"`, `\` and `]` are escaped, any other backslash is itself (section 6.3.3).
+pub(super) fn param_value(input: &[u8]) -> Parsed<'_, &[u8]> {
+    let mut at = 0;
+    while let Some(found) = memchr::memchr3(b'"', b'\\', b']', &input[at..]) {
+        at += found;
+        match input[at] {
+            b'"' => return Ok((&input[at + 1..], &input[..at])),
+            b'\\' if matches!(input.get(at + 1), Some(b'"' | b'\\' | b']')) => at += 2,
+            b'\\' => at += 1,
+            _ => return fail(),
+        }
+    }
+    fail()
+}
+
+/// `[SP MSG]`, without the byte order mark of MSG-UTF8; a second blank belongs to MSG.
+fn msg(input: &[u8]) -> Result<&[u8], nom::Err<()>> {
+    if input.is_empty() {
+        return Ok(input);
+    }
+    let text = sp(input)?;
+    Ok(text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text))
+}
+
+/// Where a header field ends, for those who only look for the next blank.
+pub(super) fn word(input: &[u8]) -> (&[u8], &[u8]) {
+    input.split_at(memchr(b' ', input).unwrap_or(input.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Options, parse};
+    use super::*;
+
+    fn shown(text: &str) -> String {
+        let fields = parse(text.as_bytes(), &Options::default());
+        let stamp = match fields.timestamp {
+            Timestamp::Rfc3339(text) => text,
+            _ => b"-",
+        };
+        [stamp, fields.hostname, fields.app_name, fields.proc_id, fields.msg_id, fields.structured_data, fields.message]
+            .map(String::from_utf8_lossy)
+            .join("|")
+            + &format!("|{}", fields.grammar.name())
+    }
+
+    /// Section 6.5, verbatim.
+    #[test]
+    fn the_examples_of_the_rfc() {
+        for (raw, expected) in [
+            (
+                "<34>1 2003-10-11T22:14:15.003Z mymachine.example.com su - ID47 - \u{feff}'su root' failed for lonvick on /dev/pts/8",
+                "2003-10-11T22:14:15.003Z|mymachine.example.com|su||ID47||'su root' failed for lonvick on /dev/pts/8|rfc5424",
+            ),
+            (
+                "<165>1 2003-08-24T05:14:15.000003-07:00 192.0.2.1 myproc 8710 - - %% It's time to make the do-nuts.",
+                "2003-08-24T05:14:15.000003-07:00|192.0.2.1|myproc|8710|||%% It's time to make the do-nuts.|rfc5424",
+            ),
+            (
+                "<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog - ID47 [exampleSDID@32473 iut=\"3\" eventSource=\"Application\" eventID=\"1011\"] \u{feff}An application event log entry...",
+                "2003-10-11T22:14:15.003Z|mymachine.example.com|evntslog||ID47|[exampleSDID@32473 iut=\"3\" eventSource=\"Application\" eventID=\"1011\"]|An application event log entry...|rfc5424",
+            ),
+            (
+                "<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog - ID47 [exampleSDID@32473 iut=\"3\" eventSource=\"Application\" eventID=\"1011\"][examplePriority@32473 class=\"high\"]",
+                "2003-10-11T22:14:15.003Z|mymachine.example.com|evntslog||ID47|[exampleSDID@32473 iut=\"3\" eventSource=\"Application\" eventID=\"1011\"][examplePriority@32473 class=\"high\"]||rfc5424",
+            ),
+        ] {
+            assert_eq!(shown(raw), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_well_formed() {
+        for (raw, message) in [
+            ("<0>1 - - - - - -", ""),
+            ("<191>999 - - - - - -  two blanks", " two blanks"),
+            ("<1>1 - - - - - [a b=\"\\]\\\"\\\\\\n\"] x", "x"),
+            ("<1>1 - - - - - [a] [b] x", "[b] x"),
+            ("<1>1 2024-02-29T23:59:59.123456+23:59 - - - - - x\ny", "x\ny"),
+        ] {
+            let fields = parse(raw.as_bytes(), &Options::default());
+            assert_eq!((fields.grammar, fields.message), (Grammar::Rfc5424, message.as_bytes()), "{raw}");
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_falls_back_with_its_whole_text() {
+        let long = "a".repeat(49);
+        for raw in [
+            "1 2003-10-11T22:14:15.1234567Z h a - - - seven digits",
+            "1 2003-10-11t22:14:15Z h a - - - lower case",
+            "1 2003-10-11T22:14:60Z h a - - - leap second",
+            "1 2023-02-29T22:14:15Z h a - - - no such day",
+            "1 2003-10-11T22:14:15+24:00 h a - - - offset",
+            "0 - - - - - - version",
+            "1 - h  - - - two blanks",
+            "1 - - - - - [ a=\"b\"] blank",
+            "1 - - - - - [a b=\"]\"] bracket",
+            "1 - - - - - [a b=\"\"c\"] quote",
+            "1 - - - - - [a][a] twice",
+            "1 - - - - - -x",
+            &format!("1 - - {long} - - - long"),
+        ] {
+            let framed = format!("<13>{raw}");
+            let fields = parse(framed.as_bytes(), &Options::default());
+            assert_eq!((fields.grammar, fields.message), (Grammar::Headerless, raw.as_bytes()));
+        }
+    }
+}
