@@ -1,3 +1,4 @@
 pub mod frame;
 pub mod message;
 pub mod parse;
+pub mod template;

@@ -60,7 +60,7 @@ impl Framer {
             break;
         }
         let limit = end.unwrap_or(bytes.len());
-        if self.counted && let Some(count) = next_count(&bytes[..limit]).filter(|count| *count <= self.max) {
+        if self.counted && let Some(count) = next_count(&bytes[..limit]).filter(|count| (1..=self.max).contains(count)) {
             return Step::Frame { start: 0, end: count, next: count };
         }
         match end {
@@ -99,7 +99,7 @@ impl Framer {
                     self.lines = if lines_end.is_none() { self.lines.saturating_add(1) } else { 0 };
                     return Step::Frame { start: 0, end: at, next: from };
                 }
-                After::Unknown if event == Event::More => return self.held(bytes, lines_end),
+                After::Unknown if event == Event::More => return Step::Wait,
                 After::Unknown => return Step::Frame { start: 0, end: at, next: from },
                 After::Continuation => {
                     self.lines = 0;
@@ -112,12 +112,6 @@ impl Framer {
             _ if bytes.len() > self.max => self.too_long(lines_end),
             _ => self.unfinished(bytes, event),
         }
-    }
-
-    fn held(&self, bytes: &[u8], lines_end: Option<usize>) -> Step {
-        // The line that ended last is within the limit: only what may follow is unknown.
-        let _ = (bytes, lines_end);
-        Step::Wait
     }
 
     /// Lines are only joined as far as they fit: no line is lost for having followed another.

@@ -1,0 +1,78 @@
+//! What is counted. One struct for each part, owned by the part; the exposition reads them when it is asked.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::message::Grammar;
+
+/// Relaxed: nobody draws conclusions from two counters at a time.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, n: u64) {
+        if n > 0 {
+            self.0.fetch_add(n, Relaxed);
+        }
+    }
+
+    pub fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Relaxed);
+    }
+
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct InputCounters {
+    pub messages: Counter,
+    pub bytes: Counter,
+    /// By [`Grammar::ALL`].
+    pub grammars: [Counter; Grammar::ALL.len()],
+    pub truncated: Counter,
+    pub miscounted: Counter,
+    /// Datagrams that the kernel dropped for want of room in the receive buffer.
+    pub kernel_drops: Counter,
+    pub unrouted: Counter,
+    /// Open now.
+    pub connections: Counter,
+    pub connections_total: Counter,
+    /// Not let in: by the allow-list, by the limit, in the handshake.
+    pub refused_allow: Counter,
+    pub refused_limit: Counter,
+    pub refused_tls: Counter,
+}
+
+/// What happened to an output's records up to their acknowledgement.
+#[derive(Debug, Default)]
+pub struct QueueCounters {
+    pub queued: Counter,
+    pub delivered: Counter,
+    pub dropped_full: Counter,
+    pub dropped_rejected: Counter,
+    pub dropped_shed: Counter,
+    pub dropped_stop: Counter,
+    /// In the queue now.
+    pub bytes: Counter,
+}
+
+#[derive(Debug, Default)]
+pub struct OutputCounters {
+    /// Deliveries that failed and were tried again.
+    pub retries: Counter,
+    /// 1 while the last delivery has failed.
+    pub failing: Counter,
+    /// Records that could not go where they should and were written to the fall-back file.
+    pub redirected: Counter,
+}
+
+#[derive(Debug, Default)]
+pub struct DaemonCounters {
+    pub reloads: Counter,
+    pub reloads_failed: Counter,
+}

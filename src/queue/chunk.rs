@@ -1,0 +1,115 @@
+//! Many records in one allocation: wire-ready bytes, where each goes, and how far it has come.
+
+use crate::message::Span;
+
+/// A reader hands a chunk over when it has grown to this; large enough that a lock and a wake-up cost nothing a
+/// message, small enough to stay in a core's second-level cache.
+pub const CHUNK_BYTES: usize = 128 << 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Delivered,
+    Pending,
+    /// The destination will never take it.
+    Rejected,
+    /// Dropped on the way in, by its severity.
+    Shed,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    /// What the output's address template gave: a path; empty where the output has one destination.
+    pub address: Span,
+    pub body: Span,
+    /// 0 (most severe) to 7.
+    pub severity: u8,
+    pub state: State,
+}
+
+#[derive(Debug, Default)]
+pub struct Chunk {
+    /// Bodies and addresses; the bodies of an output without addresses stand back to back.
+    pub bytes: Vec<u8>,
+    pub records: Vec<Record>,
+    pending: usize,
+}
+
+impl Chunk {
+    /// The address and body that stand at the end of `bytes` are one more record. An address that is the one before is
+    /// kept once.
+    pub fn commit(&mut self, address: Span, body: Span, severity: u8) {
+        self.records.push(Record { address, body, severity, state: State::Pending });
+        self.pending += 1;
+    }
+
+    /// A record from its parts.
+    pub fn add(&mut self, address: &[u8], body: &[u8], severity: u8) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(address);
+        let middle = self.bytes.len();
+        self.bytes.extend_from_slice(body);
+        self.commit(Span::new(start, middle), Span::new(middle, self.bytes.len()), severity);
+    }
+
+    pub fn settle(&mut self, record: usize, state: State) {
+        let record = &mut self.records[record];
+        if record.state == State::Pending {
+            self.pending -= 1;
+            record.state = state;
+        }
+    }
+
+    pub fn settle_all(&mut self) {
+        for record in &mut self.records {
+            if record.state == State::Pending {
+                record.state = State::Delivered;
+            }
+        }
+        self.pending = 0;
+    }
+
+    /// Drops the records of this severity number and above; how many.
+    pub(super) fn shed(&mut self, severity: u8) -> usize {
+        let before = self.pending;
+        for i in 0..self.records.len() {
+            if self.records[i].severity >= severity {
+                self.settle(i, State::Shed);
+            }
+        }
+        before - self.pending
+    }
+
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.records.clear();
+        self.pending = 0;
+    }
+
+    /// The records that still have to go, with their places.
+    pub fn unsettled(&self) -> impl Iterator<Item = (usize, &Record)> {
+        self.records.iter().enumerate().filter(|(_, record)| record.state == State::Pending)
+    }
+
+    /// How many records still have to go.
+    pub fn pending(&self) -> usize {
+        self.pending
+    }
+
+    pub fn count(&self, state: State) -> usize {
+        self.records.iter().filter(|record| record.state == state).count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// What it weighs in a queue's bound.
+    pub fn cost(&self) -> usize {
+        self.bytes.len() + self.records.len() * size_of::<Record>()
+    }
+
+    /// Once grown for one huge message, memory is given back.
+    pub(super) fn is_worth_keeping(&self) -> bool {
+        (1..=2 * CHUNK_BYTES).contains(&self.bytes.capacity())
+    }
+}

@@ -1,0 +1,374 @@
+//! Rendered records between the readers and one output. Knows nothing of syslog.
+//!
+//! A queue is bounded in bytes and is read in two steps: [`Queue::look`] lends chunks to the driver, and only
+//! [`Queue::acknowledge`] forgets them. Until then they count as queued, and [`Queue::put_back`] returns them in order.
+//! The lock is held for a few moves, once a chunk and never for a message.
+
+mod chunk;
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+pub use chunk::{CHUNK_BYTES, Chunk, Record, State};
+
+use crate::metrics::QueueCounters;
+
+/// What happens to what comes when the queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The reader waits, and a stream's sender with it.
+    Block,
+    /// What comes is dropped and counted.
+    DropNewest,
+}
+
+/// Above a fill level the less severe records are dropped, so that the severe ones still find room.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shed {
+    /// Bytes in the queue above which it begins.
+    pub above: usize,
+    /// Records of this severity number and above go (7: only `debug`).
+    pub severity: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounds {
+    /// Bytes, everything a chunk costs in memory included.
+    pub size: usize,
+    pub when_full: WhenFull,
+    pub shed: Option<Shed>,
+}
+
+/// When the driver wants to be woken: at once, or as soon as it pays.
+#[derive(Clone, Copy, Debug)]
+pub struct Linger {
+    /// This many bytes are worth a delivery at any time …
+    pub enough: usize,
+    /// … and any number is after this moment.
+    pub until: Instant,
+}
+
+#[derive(Debug)]
+pub struct Queue {
+    inner: Mutex<Inner>,
+    /// The driver waits on this.
+    arrived: Notify,
+    /// Blocked readers wait on this.
+    room: Notify,
+    pub counters: QueueCounters,
+}
+
+#[derive(Debug)]
+struct Inner {
+    bounds: Bounds,
+    waiting: VecDeque<Chunk>,
+    /// Cost of `waiting`.
+    waiting_bytes: usize,
+    /// Cost of what has been lent to the driver and is not acknowledged.
+    lent_bytes: usize,
+    /// Bytes from which on the driver wants to be woken; usize::MAX while it does not wait.
+    wanted: usize,
+    /// Emptied chunks, to be filled again without asking the allocator; at most [`SPARE`].
+    spare: Vec<Chunk>,
+    closed: bool,
+}
+
+/// 32 × 128 KiB: what a busy output has on its way at a time.
+const SPARE: usize = 32;
+
+impl Queue {
+    pub fn new(bounds: Bounds) -> Self {
+        let inner = Inner {
+            bounds,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            lent_bytes: 0,
+            wanted: usize::MAX,
+            spare: Vec::new(),
+            closed: false,
+        };
+        Self { inner: Mutex::new(inner), arrived: Notify::new(), room: Notify::new(), counters: QueueCounters::default() }
+    }
+
+    /// Takes the chunk and leaves an empty one in its place. False: the queue is full and its policy is to block; the
+    /// chunk stays where it is.
+    pub fn push(&self, chunk: &mut Chunk) -> bool {
+        let mut inner = self.lock();
+        let fill = inner.fill();
+        // A chunk that is larger than the whole queue passes when the queue is empty, or it would wait for ever.
+        let full = fill > 0 && fill + chunk.cost() > inner.bounds.size;
+        if full && inner.bounds.when_full == WhenFull::Block && !inner.closed {
+            return false;
+        }
+        let mut taken = std::mem::replace(chunk, inner.spare.pop().unwrap_or_default());
+        if full || inner.closed {
+            self.counters.dropped_full.add(taken.pending() as u64);
+            taken.clear();
+            inner.recycle(taken);
+            return true;
+        }
+        if let Some(shed) = inner.bounds.shed.filter(|shed| fill > shed.above) {
+            self.counters.dropped_shed.add(taken.shed(shed.severity) as u64);
+        }
+        self.counters.queued.add(taken.pending() as u64);
+        inner.waiting_bytes += taken.cost();
+        inner.waiting.push_back(taken);
+        self.counters.bytes.set(inner.fill() as u64);
+        if inner.waiting_bytes >= inner.wanted {
+            inner.wanted = usize::MAX;
+            drop(inner);
+            self.arrived.notify_one();
+        }
+        true
+    }
+
+    /// Returns when the next chunk may find room; the caller tries again.
+    pub async fn room(&self) {
+        let room = self.room.notified();
+        tokio::pin!(room);
+        room.as_mut().enable();
+        if self.is_full() {
+            room.await;
+        }
+    }
+
+    /// Half a chunk of room is missing.
+    pub fn is_full(&self) -> bool {
+        let inner = self.lock();
+        inner.bounds.when_full == WhenFull::Block && inner.fill() + CHUNK_BYTES / 2 > inner.bounds.size && inner.fill() > 0
+    }
+
+    /// Lends what waits, at most `most` bytes of it but at least one chunk. False: the queue is closed and empty.
+    /// Cancel-safe: nothing is taken before it returns.
+    pub async fn look(&self, batch: &mut Vec<Chunk>, linger: Linger, most: usize) -> bool {
+        loop {
+            let arrived = self.arrived.notified();
+            let lingering = {
+                let mut inner = self.lock();
+                let due = inner.closed || inner.waiting_bytes >= linger.enough || linger.until <= Instant::now();
+                if !inner.waiting.is_empty() && due {
+                    inner.lend(batch, most);
+                    return true;
+                }
+                if inner.closed {
+                    return false;
+                }
+                inner.wanted = if due { 1 } else { linger.enough };
+                !due
+            };
+            if lingering {
+                // Past the moment any number of bytes will do.
+                let _ = timeout_at(linger.until, arrived).await;
+            } else {
+                arrived.await;
+            }
+        }
+    }
+
+    /// What was lent is settled: it is forgotten and its memory used again.
+    pub fn acknowledge(&self, batch: &mut Vec<Chunk>) {
+        let mut inner = self.lock();
+        for mut chunk in batch.drain(..) {
+            inner.lent_bytes -= chunk.cost();
+            self.counters.delivered.add(chunk.count(State::Delivered) as u64);
+            self.counters.dropped_rejected.add(chunk.count(State::Rejected) as u64);
+            chunk.clear();
+            inner.recycle(chunk);
+        }
+        self.counters.bytes.set(inner.fill() as u64);
+        drop(inner);
+        self.room.notify_waiters();
+    }
+
+    /// What was lent and is not settled comes first again.
+    pub fn put_back(&self, batch: &mut Vec<Chunk>) {
+        let mut inner = self.lock();
+        for chunk in batch.drain(..).rev() {
+            inner.lent_bytes -= chunk.cost();
+            inner.waiting_bytes += chunk.cost();
+            inner.waiting.push_front(chunk);
+        }
+    }
+
+    /// Nothing more comes: the driver ends when the queue is empty, and blocked readers go on (what they still bring is
+    /// counted as dropped).
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_one();
+        self.room.notify_waiters();
+    }
+
+    pub fn configure(&self, bounds: Bounds) {
+        self.lock().bounds = bounds;
+        self.room.notify_waiters();
+    }
+
+    /// Everything that waits is given up; how many records that were.
+    pub fn abandon(&self) -> usize {
+        let mut inner = self.lock();
+        let records = inner.waiting.drain(..).map(|chunk| chunk.pending()).sum();
+        inner.waiting_bytes = 0;
+        records
+    }
+
+    /// Bytes in the queue, lent ones included.
+    pub fn fill(&self) -> usize {
+        self.lock().fill()
+    }
+
+    /// An empty chunk with its memory, where there is one.
+    pub fn spare(&self) -> Chunk {
+        self.lock().spare.pop().unwrap_or_default()
+    }
+
+    /// A thread that panicked while it held the lock left only moved chunks behind: the queue is sound.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn fill(&self) -> usize {
+        self.waiting_bytes + self.lent_bytes
+    }
+
+    fn lend(&mut self, batch: &mut Vec<Chunk>, most: usize) {
+        let mut bytes = 0;
+        while let Some(chunk) = self.waiting.front() {
+            if bytes > 0 && bytes + chunk.cost() > most {
+                break;
+            }
+            bytes += chunk.cost();
+            batch.extend(self.waiting.pop_front());
+        }
+        self.waiting_bytes -= bytes;
+        self.lent_bytes += bytes;
+        self.wanted = usize::MAX;
+    }
+
+    fn recycle(&mut self, chunk: Chunk) {
+        if self.spare.len() < SPARE && chunk.is_worth_keeping() {
+            self.spare.push(chunk);
+        }
+    }
+}
+
+impl Linger {
+    /// As soon as anything is there.
+    pub fn not_at_all() -> Self {
+        Self { enough: 1, until: Instant::now() }
+    }
+
+    pub fn for_up_to(time: Duration, enough: usize) -> Self {
+        Self { enough, until: Instant::now() + time }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn chunk(texts: &[&str], severity: u8) -> Chunk {
+        let mut chunk = Chunk::default();
+        for text in texts {
+            chunk.add(b"", text.as_bytes(), severity);
+        }
+        chunk
+    }
+
+    fn queue(size: usize, when_full: WhenFull) -> Arc<Queue> {
+        Arc::new(Queue::new(Bounds { size, when_full, shed: None }))
+    }
+
+    async fn looked(queue: &Queue) -> Vec<Chunk> {
+        let mut batch = Vec::new();
+        assert!(queue.look(&mut batch, Linger::not_at_all(), usize::MAX).await);
+        batch
+    }
+
+    #[tokio::test]
+    async fn what_is_not_acknowledged_comes_again_in_order() {
+        let queue = queue(1 << 20, WhenFull::Block);
+        for text in ["a", "b"] {
+            assert!(queue.push(&mut chunk(&[text], 6)));
+        }
+        let mut batch = looked(&queue).await;
+        assert!(queue.push(&mut chunk(&["c"], 6)));
+        queue.put_back(&mut batch);
+        let mut batch = looked(&queue).await;
+        let texts: Vec<_> = batch.iter().map(|chunk| chunk.bytes.clone()).collect();
+        assert_eq!(texts, [b"a", b"b", b"c"]);
+        batch.iter_mut().for_each(Chunk::settle_all);
+        queue.acknowledge(&mut batch);
+        assert_eq!((queue.fill(), queue.counters.delivered.get()), (0, 3));
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_blocks_or_drops_as_it_is_told() {
+        let blocking = queue(300, WhenFull::Block);
+        let text = "x".repeat(200);
+        assert!(blocking.push(&mut chunk(&[&text], 6)));
+        let mut second = chunk(&[&text], 6);
+        assert!(!blocking.push(&mut second));
+        assert_eq!(second.pending(), 1, "a refused chunk keeps its records");
+        let waiting = tokio::spawn({
+            let queue = blocking.clone();
+            async move { queue.room().await }
+        });
+        let mut batch = looked(&blocking).await;
+        tokio::task::yield_now().await;
+        blocking.acknowledge(&mut batch);
+        waiting.await.expect("the reader goes on");
+        assert!(blocking.push(&mut second));
+
+        let dropping = queue(300, WhenFull::DropNewest);
+        for _ in 0..3 {
+            assert!(dropping.push(&mut chunk(&[&text], 6)));
+        }
+        assert_eq!(dropping.counters.dropped_full.get(), 2);
+        assert_eq!(looked(&dropping).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn above_the_mark_only_the_severe_are_taken() {
+        let queue = queue(1 << 20, WhenFull::Block);
+        queue.configure(Bounds { size: 1 << 20, when_full: WhenFull::Block, shed: Some(Shed { above: 10, severity: 6 }) });
+        assert!(queue.push(&mut chunk(&["first"], 7)));
+        assert!(queue.push(&mut chunk(&["debug"], 7)));
+        assert!(queue.push(&mut chunk(&["error"], 3)));
+        assert_eq!(queue.counters.dropped_shed.get(), 1);
+        let kept: usize = looked(&queue).await.iter().map(Chunk::pending).sum();
+        assert_eq!(kept, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lingering_driver_is_woken_by_enough_or_by_time() {
+        let queue = queue(1 << 20, WhenFull::Block);
+        let looking = |linger| {
+            let queue = queue.clone();
+            tokio::spawn(async move {
+                let mut batch = Vec::new();
+                queue.look(&mut batch, linger, usize::MAX).await.then_some(batch.len())
+            })
+        };
+        let by_time = looking(Linger::for_up_to(Duration::from_millis(100), 1 << 20));
+        tokio::task::yield_now().await;
+        assert!(queue.push(&mut chunk(&["a"], 6)));
+        assert_eq!(by_time.await.expect("no panic"), Some(1));
+        let by_size = looking(Linger::for_up_to(Duration::from_secs(3600), 400));
+        tokio::task::yield_now().await;
+        for _ in 0..5 {
+            assert!(queue.push(&mut chunk(&[&"x".repeat(100)], 6)));
+        }
+        assert!(by_size.await.expect("no panic").is_some());
+        queue.close();
+        let mut rest = Vec::new();
+        while queue.look(&mut rest, Linger::not_at_all(), usize::MAX).await {}
+    }
+}

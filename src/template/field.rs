@@ -1,0 +1,196 @@
+//! The fields of a message by their names in the configuration, and how each becomes bytes.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use chrono::format::{Item, StrftimeItems};
+
+use super::clock::{Clock, Stamp};
+use crate::message::Message;
+use crate::parse::structured_data;
+
+/// Everything but the moments. In alphabetical order, as in the documentation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Field {
+    AppName,
+    Facility,
+    Hostname,
+    Input,
+    Message,
+    MsgId,
+    Peer,
+    Pri,
+    ProcId,
+    Raw,
+    Sd(Box<SdPath>),
+    Severity,
+    StructuredData,
+    Tag,
+    Truncated,
+    Version,
+}
+
+/// `sd[id][param]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SdPath {
+    pub id: Box<[u8]>,
+    pub param: Box<[u8]>,
+}
+
+impl Field {
+    /// Every name but `sd[id][param]`, `timestamp` and `received`.
+    pub const NAMES: [(&'static str, Self); 15] = [
+        ("app-name", Self::AppName),
+        ("facility", Self::Facility),
+        ("hostname", Self::Hostname),
+        ("input", Self::Input),
+        ("message", Self::Message),
+        ("msg-id", Self::MsgId),
+        ("peer", Self::Peer),
+        ("pri", Self::Pri),
+        ("proc-id", Self::ProcId),
+        ("raw", Self::Raw),
+        ("severity", Self::Severity),
+        ("structured-data", Self::StructuredData),
+        ("tag", Self::Tag),
+        ("truncated", Self::Truncated),
+        ("version", Self::Version),
+    ];
+
+    pub fn parse(name: &str) -> Option<Self> {
+        if let Some(path) = name.strip_prefix("sd[").and_then(|rest| rest.strip_suffix(']')) {
+            let (id, param) = path.split_once("][")?;
+            let (id, param) = (id.as_bytes().into(), param.as_bytes().into());
+            return Some(Self::Sd(Box::new(SdPath { id, param })));
+        }
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, field)| field.clone())
+    }
+
+    /// The bytes where they stand somewhere already; empty where absent. None: see [`Field::append`].
+    pub fn borrowed<'b>(&self, message: &Message<'b>) -> Option<&'b [u8]> {
+        let fields = &message.fields;
+        Some(match self {
+            Self::AppName => fields.app_name,
+            Self::Facility => fields.priority.facility().name().as_bytes(),
+            Self::Hostname => message.hostname(),
+            Self::Input => message.origin.input.as_bytes(),
+            Self::Message => fields.message,
+            Self::MsgId => fields.msg_id,
+            Self::Peer => message.origin.peer_text.as_bytes(),
+            Self::ProcId => fields.proc_id,
+            Self::Raw => message.raw,
+            Self::Severity => fields.priority.severity().name().as_bytes(),
+            Self::StructuredData => fields.structured_data,
+            Self::Pri | Self::Sd(_) | Self::Tag | Self::Truncated | Self::Version => return None,
+        })
+    }
+
+    /// Appends the value; nothing where the field is absent.
+    pub fn append(&self, message: &Message<'_>, out: &mut Vec<u8>) {
+        if let Some(bytes) = self.borrowed(message) {
+            return out.extend_from_slice(bytes);
+        }
+        match self {
+            Self::Pri => number(u32::from(message.fields.priority.value()), out),
+            Self::Sd(path) => {
+                if let Some(value) = structured_data::value(message.fields.structured_data, &path.id, &path.param) {
+                    out.extend_from_slice(&value);
+                }
+            }
+            Self::Tag => tag(message, out),
+            Self::Truncated if message.truncated => out.extend_from_slice(b"true"),
+            Self::Version if message.fields.version > 0 => number(u32::from(message.fields.version), out),
+            _ => {}
+        }
+    }
+
+    /// What stands for an absent value: the NILVALUE of RFC 5424, but nothing where text is expected.
+    pub fn nil(&self) -> &'static [u8] {
+        match self {
+            Self::Message | Self::Raw | Self::Tag | Self::Truncated => b"",
+            _ => b"-",
+        }
+    }
+}
+
+pub(super) fn number(value: u32, out: &mut Vec<u8>) {
+    let mut digits = [0; 10];
+    let mut at = digits.len();
+    let mut left = value;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// What stands before the text in BSD form: the tag as it came, or `app[process]:`. Nothing where the text itself
+/// begins with it.
+pub(super) fn tag(message: &Message<'_>, out: &mut Vec<u8>) {
+    let fields = &message.fields;
+    if !fields.tag.is_empty() {
+        return out.extend_from_slice(fields.tag);
+    }
+    if fields.app_name.is_empty() || fields.grammar == crate::message::Grammar::Headerless {
+        return;
+    }
+    out.extend_from_slice(fields.app_name);
+    if !fields.proc_id.is_empty() {
+        out.push(b'[');
+        out.extend_from_slice(fields.proc_id);
+        out.push(b']');
+    }
+    out.push(b':');
+}
+
+/// `{timestamp}` or `{received}`, with how it is to be written.
+#[derive(Clone, Debug)]
+pub(super) struct Moment {
+    pub of: Of,
+    /// None: RFC 3339.
+    pub format: Option<Box<[Item<'static>]>>,
+    pub zone: Wall,
+    /// Which of the clock's caches is this part's own.
+    slot: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    Message,
+    Receipt,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wall {
+    Local,
+    /// As the message has it.
+    Own,
+    Utc,
+}
+
+impl Moment {
+    pub(super) fn new(of: Of, format: Option<Box<[Item<'static>]>>, zone: Wall) -> Self {
+        static SLOTS: AtomicU32 = AtomicU32::new(0);
+        Self { of, format, zone, slot: SLOTS.fetch_add(1, Ordering::Relaxed) as usize }
+    }
+
+    /// strftime's conversions, or None where one does not exist.
+    pub(super) fn items(format: &str) -> Option<Box<[Item<'static>]>> {
+        StrftimeItems::new(format).parse_to_owned().ok().map(Into::into)
+    }
+
+    pub(super) fn slot(&self) -> usize {
+        self.slot
+    }
+
+    pub(super) fn append(&self, message: &Message<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
+        let stamp = match self.of {
+            Of::Message => Stamp::of(message),
+            Of::Receipt => Stamp::received(message),
+        };
+        clock.append(stamp, self.slot, self.format.as_deref(), self.zone, out);
+    }
+}

@@ -1,0 +1,140 @@
+//! JSON (RFC 8259): always valid, whatever bytes came.
+
+use std::fmt::Write as _;
+
+use super::clock::{Clock, Stamp};
+use super::field::Wall;
+use crate::message::{Message, Timestamp};
+use crate::parse::structured_data;
+
+/// One object: the keys are the field names with `_`, what is absent is left out.
+pub(super) fn object(message: &Message<'_>, clock: &mut Clock, slots: [usize; 2], out: &mut Vec<u8>) {
+    let fields = &message.fields;
+    out.push(b'{');
+    if fields.timestamp != Timestamp::Absent {
+        key("timestamp", out);
+        moment(Stamp::of(message), clock, slots[0], out);
+    }
+    key("received", out);
+    moment(Stamp::received(message), clock, slots[1], out);
+    pair("facility", fields.priority.facility().name().as_bytes(), out);
+    pair("severity", fields.priority.severity().name().as_bytes(), out);
+    pair("hostname", message.hostname(), out);
+    pair("app_name", fields.app_name, out);
+    pair("proc_id", fields.proc_id, out);
+    pair("msg_id", fields.msg_id, out);
+    if !fields.structured_data.is_empty() {
+        key("structured_data", out);
+        elements(fields.structured_data, out);
+    }
+    key("message", out);
+    string(fields.message, out);
+    pair("peer", message.origin.peer_text.as_bytes(), out);
+    pair("input", message.origin.input.as_bytes(), out);
+    if message.truncated {
+        out.extend_from_slice(b",\"truncated\":true");
+    }
+    out.push(b'}');
+}
+
+fn moment(stamp: Stamp<'_>, clock: &mut Clock, slot: usize, out: &mut Vec<u8>) {
+    out.push(b'"');
+    clock.append(stamp, slot, None, Wall::Own, out);
+    out.push(b'"');
+}
+
+fn key(name: &str, out: &mut Vec<u8>) {
+    if out.last() != Some(&b'{') {
+        out.push(b',');
+    }
+    out.push(b'"');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+fn pair(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    if !value.is_empty() {
+        key(name, out);
+        string(value, out);
+    }
+}
+
+/// An object of objects. A parameter that occurs more than once (section 6.3.3 allows it) becomes an array.
+fn elements(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'{');
+    for (i, element) in structured_data::elements(text).enumerate() {
+        comma(i, out);
+        string(element.id, out);
+        out.extend_from_slice(b":{");
+        let mut written = 0;
+        for (n, param) in element.params().enumerate() {
+            if element.params().take(n).any(|earlier| earlier.name == param.name) {
+                continue;
+            }
+            comma(written, out);
+            written += 1;
+            string(param.name, out);
+            out.push(b':');
+            values(element.params().filter(|other| other.name == param.name), out);
+        }
+        out.push(b'}');
+    }
+    out.push(b'}');
+}
+
+fn values<'b>(mut params: impl Iterator<Item = structured_data::Param<'b>>, out: &mut Vec<u8>) {
+    let (first, second) = (params.next(), params.next());
+    let all: Vec<_> = first.into_iter().chain(second).chain(params).collect();
+    if let [only] = all[..] {
+        return string(&only.value(), out);
+    }
+    out.push(b'[');
+    for (i, param) in all.iter().enumerate() {
+        comma(i, out);
+        string(&param.value(), out);
+    }
+    out.push(b']');
+}
+
+fn comma(before: usize, out: &mut Vec<u8>) {
+    if before > 0 {
+        out.push(b',');
+    }
+}
+
+/// A JSON string with its quotes; what is no UTF-8 becomes U+FFFD.
+pub(super) fn string(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for chunk in bytes.utf8_chunks() {
+        escaped(chunk.valid(), out);
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{FFFD}".as_bytes());
+        }
+    }
+    out.push(b'"');
+}
+
+fn escaped(text: &str, out: &mut Vec<u8>) {
+    let bytes = text.as_bytes();
+    let mut from = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        let replacement: &[u8] = match byte {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            b'\n' => b"\\n",
+            b'\r' => b"\\r",
+            b'\t' => b"\\t",
+            0..0x20 | 0x7F => b"",
+            _ => continue,
+        };
+        out.extend_from_slice(&bytes[from..at]);
+        from = at + 1;
+        out.extend_from_slice(replacement);
+        if replacement.is_empty() {
+            let mut code = String::with_capacity(6);
+            let _ = write!(code, "\\u{byte:04x}");
+            out.extend_from_slice(code.as_bytes());
+        }
+    }
+    out.extend_from_slice(&bytes[from..]);
+}

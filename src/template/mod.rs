@@ -1,0 +1,135 @@
+//! Templates: text with `{field}`s, compiled once and rendered into a record's bytes.
+//!
+//! `{field}`, `{field|filter}`, `{timestamp:%Y-%m-%d}`; `{{` and `}}` are braces. What a peer sent is escaped where it
+//! stands in a line and confined where it stands in a path, so that nobody can forge a line or leave a folder.
+
+mod clock;
+mod compile;
+mod field;
+mod filter;
+mod format;
+mod json;
+mod text;
+
+use crate::message::Message;
+
+pub use compile::{CompileError, must_not_panic};
+pub use field::{Field, SdPath};
+pub use format::Format;
+pub use text::{Escaping, is_plain};
+
+use clock::Clock;
+use field::Moment;
+use filter::Filter;
+
+/// Longest name of a file (`NAME_MAX`), in bytes.
+const NAME_MAX: usize = 255;
+
+#[derive(Clone, Debug)]
+pub struct Template {
+    parts: Vec<Part>,
+    escaping: Escaping,
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    Field { field: Field, filters: Vec<Filter> },
+    Literal(Box<[u8]>),
+    Moment { moment: Moment, filters: Vec<Filter> },
+}
+
+/// What rendering needs again and again; one for each reader thread.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    clock: Clock,
+    value: Vec<u8>,
+    spare: Vec<u8>,
+}
+
+impl Template {
+    /// Compiles `text`; the offset of an error is in bytes from its beginning.
+    pub fn compile(text: &str, escaping: Escaping) -> Result<Self, CompileError> {
+        compile::compile(text).map(|parts| Self { parts, escaping })
+    }
+
+    /// Appends the message's rendering to `out`.
+    pub fn render(&self, message: &Message<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) {
+        let start = out.len();
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => out.extend_from_slice(text),
+                Part::Field { field, filters } if filters.is_empty() => self.plain(field, message, out),
+                Part::Field { field, filters } => {
+                    let mut value = std::mem::take(&mut scratch.value);
+                    value.clear();
+                    field.append(message, &mut value);
+                    self.filtered(filters, field.nil(), &mut value, &mut scratch.spare, out);
+                    scratch.value = value;
+                }
+                Part::Moment { moment, filters } if filters.is_empty() => moment.append(message, &mut scratch.clock, out),
+                Part::Moment { moment, filters } => {
+                    let mut value = std::mem::take(&mut scratch.value);
+                    value.clear();
+                    moment.append(message, &mut scratch.clock, &mut value);
+                    self.filtered(filters, b"-", &mut value, &mut scratch.spare, out);
+                    scratch.value = value;
+                }
+            }
+        }
+        if self.escaping == Escaping::Path && out.len() - start > NAME_MAX {
+            shorten_names(out, start);
+        }
+    }
+
+    /// The text before the first field: what a path is confined to.
+    pub fn literal_prefix(&self) -> &[u8] {
+        match self.parts.first() {
+            Some(Part::Literal(text)) => text,
+            _ => b"",
+        }
+    }
+
+    pub fn is_constant(&self) -> bool {
+        self.parts.iter().all(|part| matches!(part, Part::Literal(_)))
+    }
+
+    fn plain(&self, field: &Field, message: &Message<'_>, out: &mut Vec<u8>) {
+        if let Some(bytes) = field.borrowed(message) {
+            let bytes = if bytes.is_empty() { field.nil() } else { bytes };
+            return self.escaping.append(bytes, out);
+        }
+        let start = out.len();
+        field.append(message, out);
+        if out.len() == start {
+            out.extend_from_slice(field.nil());
+        }
+        self.escaping.in_place(start, out);
+    }
+
+    fn filtered(&self, filters: &[Filter], nil: &[u8], value: &mut Vec<u8>, spare: &mut Vec<u8>, out: &mut Vec<u8>) {
+        for filter in filters {
+            filter.apply(value, spare);
+        }
+        if value.is_empty() {
+            value.extend_from_slice(nil);
+        }
+        match filters.last() {
+            Some(Filter::Json) => out.extend_from_slice(value),
+            _ => self.escaping.append(value, out),
+        }
+    }
+}
+
+/// Cuts every component of a path to what a file system takes.
+fn shorten_names(out: &mut Vec<u8>, start: usize) {
+    let path = out.split_off(start);
+    for (i, name) in path.split(|b| *b == b'/').enumerate() {
+        if i > 0 {
+            out.push(b'/');
+        }
+        out.extend_from_slice(&name[..name.len().min(NAME_MAX)]);
+    }
+}
+
+#[cfg(test)]
+mod tests;

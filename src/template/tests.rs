@@ -1,0 +1,123 @@
+use std::sync::Arc;
+
+use chrono::DateTime;
+
+use super::*;
+use crate::message::{Origin, Received, Zone};
+use crate::parse::{Options, parse};
+
+fn received() -> Received {
+    Received { local: DateTime::parse_from_rfc3339("2026-11-20T21:14:26.5+00:00").expect("a time") }
+}
+
+fn with_message<T>(raw: &[u8], use_it: impl FnOnce(&Message<'_>) -> T) -> T {
+    let zone = Zone::parse("utc").expect("a zone");
+    let origin = Origin::new(Arc::from("net"), "192.0.2.7".parse().ok(), "here", zone);
+    let received = received();
+    let fields = parse(raw, &Options::default());
+    use_it(&Message { raw, fields, origin: &origin, received: &received, truncated: false })
+}
+
+fn rendered(template: &str, escaping: Escaping, raw: &[u8]) -> String {
+    let template = Template::compile(template, escaping).expect("a template");
+    formatted(&Format::template(template), raw)
+}
+
+fn formatted(format: &Format, raw: &[u8]) -> String {
+    with_message(raw, |message| {
+        let (mut out, mut scratch) = (Vec::new(), Scratch::default());
+        format.render(message, &mut scratch, &mut out);
+        let first = out.len();
+        format.render(message, &mut scratch, &mut out);
+        assert_eq!(out[..first], out[first..], "what is cached is the same");
+        String::from_utf8_lossy(&out[..first]).into_owned()
+    })
+}
+
+const MESSAGE: &[u8] = b"<165>1 2003-10-11T22:14:15.003Z Host app 12 ID47 [a x=\"1\"] two\nlines";
+
+#[test]
+fn fields_and_filters() {
+    for (template, expected) in [
+        ("{pri} {facility} {severity} {version}", "165 local4 notice 1"),
+        ("{facility|number}/{severity|number}", "20/5"),
+        ("{hostname|upper} {hostname|lower} {app-name|first:2}", "HOST host ap"),
+        ("{sd[a][x]} {sd[a][y]} {sd[b][x]|default:none}", "1 - none"),
+        ("{message}|{message|json}", "two#012lines|\"two\\nlines\""),
+        ("{timestamp} {timestamp|utc} {timestamp:%Y-%m-%d|utc}", "2003-10-11T22:14:15.003Z 2003-10-11T22:14:15.003000Z 2003-10-11"),
+        ("{received|utc} {received:%H:%M:%S|utc}", "2026-11-20T21:14:26.500000Z 21:14:26"),
+        ("{{{peer}}} {input} {tag}", "{192.0.2.7} net app[12]:"),
+    ] {
+        assert_eq!(rendered(template, Escaping::Line, MESSAGE), expected);
+    }
+    assert_eq!(rendered("{message}", Escaping::Nothing, MESSAGE), "two\nlines");
+    assert_eq!(rendered("{message|first:2}", Escaping::Line, "<1>aé".as_bytes()), "a");
+}
+
+#[test]
+fn a_template_that_cannot_be_meant_is_refused_where_it_is() {
+    for (template, offset, what) in [
+        ("a {hostnam}", 2, "no field is called `hostnam`: did you mean `hostname`?"),
+        ("{message|uper}", 0, "no filter is called `uper`: did you mean `upper`?"),
+        ("ab {", 3, "`{` without its `}`: write `{{` for a brace"),
+        ("ab }", 3, "a lone `}`: write `}}` for a brace"),
+        ("{timestamp:%Q}", 0, "`%Q` is no strftime format"),
+        ("{message:%H}", 0, "`message` takes no format: only `timestamp` and `received` do"),
+        ("{message|first:x}", 0, "filter `first` takes a number of bytes: `first:32`"),
+    ] {
+        let error = Template::compile(template, Escaping::Line).expect_err(template);
+        assert_eq!((error.offset, error.what.as_str()), (offset, what));
+    }
+}
+
+#[test]
+fn the_built_in_formats() {
+    let python = b"<11>app: boom\nTraceback\xff";
+    let bsd = b"<34>Oct 11 22:14:15 mymachine postfix/smtpd[7]: x\ty";
+    for (format, raw, expected) in [
+        ("raw", MESSAGE, "<165>1 2003-10-11T22:14:15.003Z Host app 12 ID47 [a x=\"1\"] two#012lines"),
+        ("rfc5424", MESSAGE, "<165>1 2003-10-11T22:14:15.003Z Host app 12 ID47 [a x=\"1\"] two#012lines"),
+        ("rfc5424", bsd, "<34>1 2026-10-11T22:14:15+00:00 mymachine postfix 7 - - x#011y"),
+        ("rfc5424", python, "<11>1 2026-11-20T21:14:26.500000+00:00 192.0.2.7 app - - - app: boom#012Traceback\u{fffd}"),
+        (
+            "json",
+            python,
+            "{\"received\":\"2026-11-20T21:14:26.500000+00:00\",\"facility\":\"user\",\"severity\":\"err\",\"hostname\":\"192.0.2.7\",\"app_name\":\"app\",\"message\":\"app: boom\\nTraceback\u{fffd}\",\"peer\":\"192.0.2.7\",\"input\":\"net\"}",
+        ),
+        (
+            "json",
+            MESSAGE,
+            "{\"timestamp\":\"2003-10-11T22:14:15.003Z\",\"received\":\"2026-11-20T21:14:26.500000+00:00\",\"facility\":\"local4\",\"severity\":\"notice\",\"hostname\":\"Host\",\"app_name\":\"app\",\"proc_id\":\"12\",\"msg_id\":\"ID47\",\"structured_data\":{\"a\":{\"x\":\"1\"}},\"message\":\"two\\nlines\",\"peer\":\"192.0.2.7\",\"input\":\"net\"}",
+        ),
+    ] {
+        let format = Format::builtin(format, Escaping::Line).expect("a format");
+        assert_eq!(formatted(&format, raw), expected);
+    }
+    let file = |raw| formatted(&Format::builtin("file", Escaping::Line).expect("a format"), raw);
+    assert!(file(bsd).ends_with(" mymachine postfix/smtpd[7]: x#011y"), "the tag is whole");
+    assert!(file(python).ends_with(" 192.0.2.7 app: boom#012Traceback\u{fffd}"), "a name in the text is not said twice");
+    assert!(file(MESSAGE).ends_with(" Host app[12]: two#012lines"));
+    let rfc3164 = Format::builtin("rfc3164", Escaping::Nothing).expect("a format");
+    assert!(formatted(&rfc3164, MESSAGE).starts_with("<165>Oct 1"));
+}
+
+#[test]
+fn no_field_leaves_its_folder() {
+    let path = "/base/{hostname}/{app-name}.log";
+    for (raw, expected) in [
+        ("<1>1 - ../../etc .. - - - x", "/base/_._.._etc/_..log"),
+        ("<1>1 - . /etc/passwd - - - x", "/base/_/_etc_passwd.log"),
+        ("<1>x", "/base/192.0.2.7/-.log"),
+        ("<1>1 - h .hidden - - - x", "/base/h/_hidden.log"),
+    ] {
+        assert_eq!(rendered(path, Escaping::Path, raw.as_bytes()), expected);
+    }
+    assert_eq!(rendered("{message|default:none}", Escaping::Path, b"<1>a\0b\x1b"), "a_b_");
+    let long = rendered("/b/{message}{message}.log", Escaping::Path, format!("<1>{}", "x".repeat(300)).as_bytes());
+    assert!(long.split('/').all(|name| name.len() <= 255));
+}
+
+#[test]
+fn control_bytes_of_both_kinds_are_escaped() {
+    assert_eq!(rendered("{message}", Escaping::Line, "<1>\u{1b}[2J\u{9b}é\u{7f}".as_bytes()), "#033[2J#302#233é#177");
+}
