@@ -14,6 +14,7 @@ mod text;
 use crate::message::Message;
 
 pub use compile::{CompileError, must_not_panic};
+pub(crate) use compile::did_you_mean;
 pub use field::{Field, SdPath};
 pub use format::Format;
 pub use text::{Escaping, is_plain};

@@ -1,0 +1,73 @@
+//! `where`: `app-name contains "python-app" and severity <= warning`.
+//!
+//! Compiled once; evaluated without allocation but for structured data with escapes. [`Condition::explain`] says for
+//! each test what stood there, for `penstock explain`.
+
+mod compile;
+mod test;
+
+use crate::message::Message;
+
+pub use compile::must_not_panic;
+use test::Test;
+
+pub use crate::template::CompileError;
+
+#[derive(Clone, Debug)]
+pub struct Condition(Node);
+
+#[derive(Clone, Debug)]
+enum Node {
+    All(Vec<Node>),
+    Any(Vec<Node>),
+    Not(Box<Node>),
+    Test(Box<Test>),
+}
+
+impl Condition {
+    /// The offset of an error is in bytes from the beginning of `text`.
+    pub fn compile(text: &str) -> Result<Self, CompileError> {
+        compile::compile(text).map(Self)
+    }
+
+    pub fn holds(&self, message: &Message<'_>) -> bool {
+        self.0.holds(message)
+    }
+
+    /// The tests that decided, with what stood in the message.
+    pub fn explain(&self, message: &Message<'_>) -> String {
+        let mut reasons = Vec::new();
+        self.0.reasons(message, &mut reasons);
+        reasons.join("; ")
+    }
+}
+
+impl Node {
+    fn holds(&self, message: &Message<'_>) -> bool {
+        match self {
+            Self::All(nodes) => nodes.iter().all(|node| node.holds(message)),
+            Self::Any(nodes) => nodes.iter().any(|node| node.holds(message)),
+            Self::Not(node) => !node.holds(message),
+            Self::Test(test) => test.holds(message),
+        }
+    }
+
+    /// Of `and` the first that failed, of `or` the first that held; else all of them.
+    fn reasons(&self, message: &Message<'_>, reasons: &mut Vec<String>) {
+        let decisive = |nodes: &[Self], verdict: bool| nodes.iter().position(|node| node.holds(message) == verdict);
+        match self {
+            Self::All(nodes) | Self::Any(nodes) => {
+                let all = match decisive(nodes, matches!(self, Self::Any(_))) {
+                    Some(at) => &nodes[at..=at],
+                    None => &nodes[..],
+                };
+                all.iter().for_each(|node| node.reasons(message, reasons));
+            }
+            Self::Not(node) => node.reasons(message, reasons),
+            Self::Test(test) => reasons.push(test.explain(message)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

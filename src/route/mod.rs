@@ -1,0 +1,11 @@
+//! Which outputs take a message: the heart of penstock, [`Pipeline::process`].
+
+mod condition;
+mod outbox;
+mod pipeline;
+mod selector;
+
+pub use condition::{Condition, must_not_panic as condition_must_not_panic};
+pub use outbox::{Outbox, Touched};
+pub use pipeline::{Destination, Envelope, Pipeline, Route, Settings, Tally};
+pub use selector::Selector;

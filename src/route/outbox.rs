@@ -1,0 +1,125 @@
+//! Chunks that a reader thread is filling, one for each output, and their hand-over.
+//!
+//! A chunk goes to its queue when it has grown to [`CHUNK_BYTES`], and all of them go when the thread would wait: alone a
+//! message goes at once, under load the chunks grow by themselves. A queue that blocks leaves the chunk here; the
+//! readers whose messages went there wait before they read again, and nobody else does.
+
+use std::sync::Arc;
+
+use super::{Destination, Pipeline};
+use crate::message::Message;
+use crate::queue::{CHUNK_BYTES, Chunk, Queue};
+use crate::template::Scratch;
+
+/// So much may be kept for blocked queues by one thread before all its readers wait.
+const KEPT_BYTES: usize = 4 << 20;
+
+pub struct Outbox {
+    pipeline: Arc<Pipeline>,
+    /// One for each destination of the pipeline.
+    slots: Vec<Slot>,
+    /// Chunks for outputs that a reload has removed and whose queues were full.
+    orphans: Vec<(Arc<Queue>, Chunk)>,
+    scratch: Scratch,
+    /// The number of the message in hand, so that an output gets it once.
+    message: u64,
+    /// Grows with every pipeline: slot numbers of another generation mean nothing.
+    generation: u64,
+}
+
+#[derive(Default)]
+struct Slot {
+    chunk: Chunk,
+    /// The last message that went here.
+    message: u64,
+    /// The queue has refused the chunk.
+    blocked: bool,
+}
+
+/// Where the last batch of a connection went.
+#[derive(Debug, Default)]
+pub struct Touched {
+    generation: u64,
+    slots: Vec<usize>,
+}
+
+impl Outbox {
+    pub fn new(pipeline: Arc<Pipeline>) -> Self {
+        let slots = pipeline.destinations.iter().map(|_| Slot::default()).collect();
+        Self { pipeline, slots, orphans: Vec::new(), scratch: Scratch::default(), message: 0, generation: 1 }
+    }
+
+    pub fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.pipeline
+    }
+
+    /// A reload: what was rendered goes to the queues it was rendered for.
+    pub fn switch(&mut self, pipeline: Arc<Pipeline>) {
+        self.flush();
+        let old = std::mem::replace(&mut self.pipeline, pipeline);
+        for (slot, destination) in self.slots.drain(..).zip(&old.destinations) {
+            if !slot.chunk.is_empty() {
+                self.orphans.push((destination.queue.clone(), slot.chunk));
+            }
+        }
+        self.slots = self.pipeline.destinations.iter().map(|_| Slot::default()).collect();
+        self.generation += 1;
+    }
+
+    pub(super) fn next_message(&mut self) {
+        self.message += 1;
+    }
+
+    pub(super) fn deliver(&mut self, to: usize, destination: &Destination, message: &Message<'_>) {
+        let slot = &mut self.slots[to];
+        if slot.message == self.message {
+            return;
+        }
+        slot.message = self.message;
+        destination.render(message, &mut self.scratch, &mut slot.chunk);
+        if slot.chunk.bytes.len() >= CHUNK_BYTES && !slot.blocked {
+            slot.blocked = !destination.queue.push(&mut slot.chunk);
+        }
+    }
+
+    /// Hands over what there is.
+    pub fn flush(&mut self) {
+        // A reload's leftovers are older than anything for the same queue.
+        self.orphans.retain_mut(|(queue, chunk)| !queue.push(chunk));
+        for (slot, destination) in self.slots.iter_mut().zip(&self.pipeline.destinations) {
+            let behind_an_orphan = self.orphans.iter().any(|(queue, _)| Arc::ptr_eq(queue, &destination.queue));
+            if !slot.chunk.is_empty() {
+                slot.blocked = behind_an_orphan || !destination.queue.push(&mut slot.chunk);
+            }
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.orphans.is_empty() && self.slots.iter().all(|slot| slot.chunk.is_empty())
+    }
+
+    /// Notes where the messages since `first` went.
+    pub fn touched(&self, first: u64, touched: &mut Touched) {
+        touched.generation = self.generation;
+        touched.slots.clear();
+        touched.slots.extend((0..self.slots.len()).filter(|slot| self.slots[*slot].message >= first));
+    }
+
+    /// The number that the next message will have.
+    pub fn next_number(&self) -> u64 {
+        self.message + 1
+    }
+
+    /// The queue for whose room a reader with these traces has to wait.
+    pub fn blocked_by(&self, touched: &Touched) -> Option<Arc<Queue>> {
+        let blocked = |slot: &usize| self.slots[*slot].blocked;
+        if touched.generation == self.generation && let Some(slot) = touched.slots.iter().copied().find(blocked) {
+            return Some(self.pipeline.destinations[slot].queue.clone());
+        }
+        let kept: usize = self.slots.iter().filter(|slot| slot.blocked).map(|slot| slot.chunk.cost()).sum();
+        if kept <= KEPT_BYTES {
+            return None;
+        }
+        (0..self.slots.len()).find(blocked).map(|slot| self.pipeline.destinations[slot].queue.clone())
+    }
+}
