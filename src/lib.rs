@@ -4,10 +4,17 @@
 //! messages, [`parse`] finds their fields, [`route`] decides who takes them, [`template`] renders them into records of a
 //! [`queue`], and an [`output`] delivers those. `docs/architecture.md` tells it whole.
 
+pub mod cli;
+pub mod config;
+pub mod daemon;
 pub mod frame;
+pub mod input;
 pub mod message;
 pub mod metrics;
+pub mod net;
+pub mod output;
 pub mod parse;
 pub mod queue;
 pub mod route;
+pub mod sys;
 pub mod template;

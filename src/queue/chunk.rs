@@ -26,6 +26,13 @@ pub struct Record {
     pub state: State,
 }
 
+/// Pending records whose bodies stand back to back: they can go with one write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub records: std::ops::Range<usize>,
+    pub bytes: Span,
+}
+
 #[derive(Debug, Default)]
 pub struct Chunk {
     /// Bodies and addresses; the bodies of an output without addresses stand back to back.
@@ -57,6 +64,32 @@ impl Chunk {
             self.pending -= 1;
             record.state = state;
         }
+    }
+
+    /// The first records that still have to go.
+    pub fn first_run(&self) -> Option<Run> {
+        let (first, record) = self.unsettled().next()?;
+        let (mut last, mut bytes) = (first, record.body);
+        for next in &self.records[first + 1..] {
+            if next.state != State::Pending || next.body.start != bytes.end {
+                break;
+            }
+            bytes.end = next.body.end;
+            last += 1;
+        }
+        Some(Run { records: first..last + 1, bytes })
+    }
+
+    /// The run's bytes up to `end` have arrived; how many bytes of the record that is cut there.
+    pub fn settle_up_to(&mut self, run: &Run, end: usize) -> usize {
+        for i in run.records.clone() {
+            let body = self.records[i].body;
+            if body.end as usize > end {
+                return end.saturating_sub(body.start as usize);
+            }
+            self.settle(i, State::Delivered);
+        }
+        0
     }
 
     pub fn settle_all(&mut self) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-pub use chunk::{CHUNK_BYTES, Chunk, Record, State};
+pub use chunk::{CHUNK_BYTES, Chunk, Record, Run, State};
 
 use crate::metrics::QueueCounters;
 

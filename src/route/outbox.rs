@@ -34,6 +34,8 @@ struct Slot {
     message: u64,
     /// The queue has refused the chunk.
     blocked: bool,
+    /// Somebody waits for the queue's room on behalf of this thread.
+    watched: bool,
 }
 
 /// Where the last batch of a connection went.
@@ -91,11 +93,24 @@ impl Outbox {
             if !slot.chunk.is_empty() {
                 slot.blocked = behind_an_orphan || !destination.queue.push(&mut slot.chunk);
             }
+            slot.watched = false;
         }
     }
 
     pub fn is_empty(&self) -> bool {
         self.orphans.is_empty() && self.slots.iter().all(|slot| slot.chunk.is_empty())
+    }
+
+    /// The queues whose room nobody waits for yet; from now on the caller does.
+    pub fn newly_blocked(&mut self) -> Vec<Arc<Queue>> {
+        let mut queues: Vec<_> = self.orphans.iter().map(|(queue, _)| queue.clone()).collect();
+        for (slot, destination) in self.slots.iter_mut().zip(&self.pipeline.destinations) {
+            if slot.blocked && !slot.watched {
+                slot.watched = true;
+                queues.push(destination.queue.clone());
+            }
+        }
+        queues
     }
 
     /// Notes where the messages since `first` went.

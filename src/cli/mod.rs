@@ -1,0 +1,110 @@
+//! The command line: what is asked for, and what the process says with its exit code (sysexits(3)).
+
+mod cert;
+mod check;
+mod explain;
+mod log;
+mod run;
+mod send;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Errors, Loaded, Plan};
+
+/// Where the configuration is when nobody says otherwise.
+const CONFIG: &str = "/etc/penstock/penstock.toml";
+
+/// A syslog server and relay.
+#[derive(Debug, Parser)]
+#[command(name = "penstock", version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Cert(cert::Arguments),
+    Check(ConfigFile),
+    Explain(explain::Arguments),
+    Run(ConfigFile),
+    Send(send::Arguments),
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration; the files of `conf.d` beside it are read too
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    config: PathBuf,
+}
+
+/// Why the process ends other than well; the numbers are those of sysexits(3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// EX_USAGE
+    Usage = 64,
+    /// EX_UNAVAILABLE
+    Unavailable = 69,
+    /// EX_OSERR
+    System = 71,
+    /// EX_CANTCREAT
+    File = 73,
+    /// EX_CONFIG
+    Config = 78,
+}
+
+/// One message on stderr, and the code.
+struct Failure {
+    exit: Exit,
+    what: String,
+}
+
+impl Failure {
+    fn new(exit: Exit, what: impl Into<String>) -> Self {
+        Self { exit, what: what.into() }
+    }
+}
+
+impl From<Errors> for Failure {
+    fn from(errors: Errors) -> Self {
+        Self::new(Exit::Config, errors.to_string())
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let result = match cli.command {
+        Command::Cert(arguments) => cert::main(&arguments),
+        Command::Check(arguments) => check::main(&arguments.config),
+        Command::Explain(arguments) => explain::main(&arguments),
+        Command::Run(arguments) => run::main(&arguments.config),
+        Command::Send(arguments) => send::main(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{}", failure.what);
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+/// Help and version are no errors.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nothing is to be done about a stderr that cannot be written.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(Exit::Usage as u8) } else { ExitCode::SUCCESS }
+}
+
+/// The plan of a file, and the files it was made from.
+fn planned(path: &std::path::Path) -> Result<(Plan, Loaded), Failure> {
+    let loaded = config::load(path)?;
+    Ok((config::plan(&loaded)?, loaded))
+}

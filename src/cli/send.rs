@@ -1,0 +1,11 @@
+//! `penstock send`
+use clap::Args;
+use super::Failure;
+
+/// Sends messages, to try things out
+#[derive(Debug, Args)]
+pub(super) struct Arguments {}
+
+pub(super) fn main(_arguments: &Arguments) -> Result<(), Failure> {
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! Datagrams: recvmmsg(2) into one arena, a batch a call; UDP and unix alike.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::Interest;
+use tokio::net::{UdpSocket, UnixDatagram};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::{Names, Settings, Shared, Worker};
+use crate::frame::trimmed;
+use crate::message::{Batch, Frame, Origin, Received, Span};
+use crate::route::Touched;
+use crate::sys::datagram::Receiver;
+use crate::sys::reason;
+use crate::warn_limited;
+
+/// Senders remembered by one thread; all are forgotten when there are more, and made again.
+const SENDERS: usize = 8192;
+/// Names may change: senders are made anew after this.
+const FORGET: Duration = Duration::from_secs(3600);
+/// A socket that reports an error (an ICMP of an earlier answer) is asked again after this.
+const AFTER_ERROR: Duration = Duration::from_millis(10);
+
+/// What a datagram socket's task is made of.
+pub(super) struct Socket {
+    pub(super) fd: OwnedFd,
+    pub(super) shared: Arc<Shared>,
+    pub(super) names: Arc<Names>,
+    /// What the kernel said last; shared by the threads that read one socket.
+    pub(super) kernel_drops: Arc<AtomicU32>,
+    pub(super) token: TaskTrackerToken,
+}
+
+/// Either kind, as the runtime knows it.
+enum Readable {
+    Udp(UdpSocket),
+    Unix(UnixDatagram),
+}
+
+impl Readable {
+    fn new(fd: OwnedFd) -> io::Result<Self> {
+        match socket2::SockRef::from(&fd).domain()? {
+            socket2::Domain::UNIX => UnixDatagram::from_std(fd.into()).map(Self::Unix),
+            _ => UdpSocket::from_std(fd.into()).map(Self::Udp),
+        }
+    }
+
+    async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Udp(socket) => socket.readable().await,
+            Self::Unix(socket) => socket.readable().await,
+        }
+    }
+
+    fn try_io(&self, read: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>) -> io::Result<()> {
+        match self {
+            Self::Udp(socket) => socket.try_io(Interest::READABLE, || read(socket.as_fd())),
+            Self::Unix(socket) => socket.try_io(Interest::READABLE, || read(socket.as_fd())),
+        }
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Udp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+/// The senders by address, as origins of a batch.
+#[derive(Default)]
+struct Senders {
+    by_address: HashMap<Option<IpAddr>, u32, foldhash::fast::RandomState>,
+    origins: Vec<Arc<Origin>>,
+    since: Option<Instant>,
+    settings: Option<Arc<Settings>>,
+}
+
+/// Reads until the input ends; then what has already arrived, and no more.
+pub(super) async fn serve(socket: Socket, worker: Rc<Worker>) {
+    let Socket { fd, shared, names, kernel_drops, token } = socket;
+    let socket = match Readable::new(fd) {
+        Ok(socket) => socket,
+        Err(error) => return tracing::error!("input `{}`: cannot be read: {}", shared.name, reason(&error)),
+    };
+    let mut reader = Reader { shared, names, kernel_drops, slots: Receiver::default(), frames: Vec::new(), senders: Senders::default(), touched: Touched::default() };
+    let stop = reader.shared.stop.clone();
+    loop {
+        worker.unblocked(&reader.touched).await;
+        let ready = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            ready = socket.readable() => ready,
+        };
+        match ready.and_then(|()| socket.try_io(|fd| reader.receive(fd, &worker))) {
+            Ok(()) => tokio::task::yield_now().await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                reader.failed(&error);
+                tokio::time::sleep(AFTER_ERROR).await;
+            }
+        }
+    }
+    while reader.receive(socket.as_fd(), &worker).is_ok() {
+        worker.unblocked(&reader.touched).await;
+    }
+    drop(token);
+}
+
+struct Reader {
+    shared: Arc<Shared>,
+    names: Arc<Names>,
+    kernel_drops: Arc<AtomicU32>,
+    slots: Receiver,
+    frames: Vec<Frame>,
+    senders: Senders,
+    touched: Touched,
+}
+
+impl Reader {
+    /// One system call and what it brought.
+    fn receive(&mut self, fd: BorrowedFd<'_>, worker: &Worker) -> io::Result<()> {
+        let count = self.slots.receive(fd)?;
+        let settings = self.shared.settings.load_full();
+        self.senders.refresh(&settings);
+        self.frames.clear();
+        for i in 0..count {
+            let datagram = self.slots.datagram(i);
+            if let Some(total) = datagram.kernel_drops {
+                self.count_drops(total);
+            }
+            if datagram.peer.is_some_and(|peer| !settings.allows(peer)) {
+                self.refuse(datagram.peer);
+                continue;
+            }
+            let bytes = &self.slots.arena()[datagram.start..datagram.start + datagram.length];
+            let length = trimmed(bytes);
+            if length == 0 {
+                continue;
+            }
+            let kept = length.min(settings.max_message);
+            let truncated = datagram.truncated || kept < length;
+            let origin = self.senders.of(datagram.peer, &self.shared, &self.names, &settings);
+            self.frames.push(Frame { span: Span::new(datagram.start, datagram.start + kept), origin, truncated });
+        }
+        let received = Received::now();
+        let batch = Batch { arena: self.slots.arena(), frames: &self.frames, origins: &self.senders.origins, received: &received };
+        worker.process(&self.shared, &settings, &batch, &mut self.touched);
+        Ok(())
+    }
+
+    fn count_drops(&self, total: u32) {
+        let before = self.kernel_drops.fetch_max(total, Ordering::Relaxed);
+        self.shared.counters.kernel_drops.add(u64::from(total.saturating_sub(before)));
+    }
+
+    fn refuse(&self, peer: Option<IpAddr>) {
+        self.shared.counters.refused_allow.add(1);
+        if let Some(peer) = peer {
+            warn_limited!(self.shared.log.allow, "input `{}`: a datagram of {peer} was refused: not in `allow`", self.shared.name);
+        }
+    }
+
+    fn failed(&self, error: &io::Error) {
+        warn_limited!(self.shared.log.connection, "input `{}`: receiving failed: {}", self.shared.name, reason(error));
+    }
+}
+
+impl Senders {
+    fn refresh(&mut self, settings: &Arc<Settings>) {
+        let changed = self.settings.as_ref().is_none_or(|known| !Arc::ptr_eq(known, settings));
+        let old = self.since.is_none_or(|since| since.elapsed() > FORGET);
+        if changed || old || self.origins.len() > SENDERS {
+            *self = Self { since: Some(Instant::now()), settings: Some(settings.clone()), ..Self::default() };
+        }
+    }
+
+    fn of(&mut self, peer: Option<IpAddr>, shared: &Shared, names: &Arc<Names>, settings: &Settings) -> u32 {
+        *self.by_address.entry(peer).or_insert_with(|| {
+            self.origins.push(names.origin(shared, settings, peer));
+            self.origins.len() as u32 - 1
+        })
+    }
+}

@@ -1,0 +1,367 @@
+//! Sockets: bound here or handed over by systemd, and the loops that accept.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::task::spawn_local;
+use tokio_util::task::TaskTracker;
+
+use super::stream::{self, Connection};
+use super::worker::Seat;
+use super::{Names, Plan, Shared, Transport, Worker, Workers, datagram};
+use crate::config::Address;
+use crate::net::tls;
+use crate::sys::{reason, socket};
+use crate::warn_limited;
+
+/// Connections that the kernel completes before we accept them.
+const BACKLOG: i32 = 4096;
+/// Out of descriptors or memory: connections wait in the kernel until some are closed.
+const OUT_OF_RESOURCES: Duration = Duration::from_millis(100);
+/// A peer that has vanished without a word is found out after about two minutes.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
+
+/// A socket from systemd (sd_listen_fds(3)), with its FileDescriptorName.
+#[derive(Debug)]
+pub struct Given {
+    pub name: String,
+    pub socket: OwnedFd,
+}
+
+/// An input's sockets, before anybody reads them.
+#[derive(Debug)]
+pub struct Opened {
+    sockets: Vec<Socket>,
+    transport: Transport,
+    address: Address,
+}
+
+/// Opens the plan's sockets, or takes the one given: by the input's name, or else by address. `threads` UDP sockets
+/// share a port, so that the kernel deals senders out among the threads.
+pub fn open(plan: &Plan, given: &[Given], threads: usize) -> Result<Opened, String> {
+    let failed = |error: io::Error| format!("input `{}`: cannot listen on {}: {}", plan.name, plan.address, reason(&error));
+    let sockets = match given.iter().find(|given| fits(given, plan)) {
+        Some(given) => vec![given.socket.try_clone().map(Socket::from).map_err(failed)?],
+        None => bind(plan, threads).map_err(failed)?,
+    };
+    for socket in &sockets {
+        socket.set_nonblocking(true).map_err(failed)?;
+        if plan.transport == Transport::Datagram {
+            prepare_datagrams(socket, plan).map_err(failed)?;
+        }
+    }
+    let address = local_address(&sockets[0]).unwrap_or_else(|| plan.address.clone());
+    tracing::info!("input `{}`: listening on {} {address}", plan.name, plan.kind);
+    Ok(Opened { sockets, transport: plan.transport, address })
+}
+
+fn fits(given: &Given, plan: &Plan) -> bool {
+    let socket = socket2::SockRef::from(&given.socket);
+    let kind = match plan.transport {
+        Transport::Datagram => Type::DGRAM,
+        Transport::Stream => Type::STREAM,
+    };
+    let same_kind = socket.r#type().is_ok_and(|given| given == kind);
+    let same_address = || local_address(&socket).is_some_and(|address| address == plan.address);
+    same_kind && (given.name == *plan.name || same_address())
+}
+
+fn local_address(socket: &Socket) -> Option<Address> {
+    let address = socket.local_addr().ok()?;
+    let unix = || address.as_pathname().map(|path| Address::Unix(path.to_owned()));
+    address.as_socket().map(Address::Ip).or_else(unix)
+}
+
+fn bind(plan: &Plan, threads: usize) -> io::Result<Vec<Socket>> {
+    match (&plan.address, plan.transport) {
+        (Address::Ip(address), Transport::Datagram) => bind_udp(*address, threads),
+        (Address::Ip(address), Transport::Stream) => bind_tcp(*address).map(|socket| vec![socket]),
+        (Address::Unix(path), transport) => bind_unix(path, transport, plan.permissions).map(|socket| vec![socket]),
+    }
+}
+
+fn ip_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        // `[::]` means everybody, IPv4 too, whatever the system's default is.
+        socket.set_only_v6(false)?;
+    }
+    Ok(socket)
+}
+
+/// All on the port that the first one got.
+fn bind_udp(address: SocketAddr, threads: usize) -> io::Result<Vec<Socket>> {
+    let mut sockets: Vec<Socket> = Vec::new();
+    for _ in 0..threads {
+        let socket = ip_socket(address, Type::DGRAM, Protocol::UDP)?;
+        let address = match sockets.first() {
+            Some(first) => first.local_addr()?,
+            None => {
+                refuse_a_taken_port(address)?;
+                address.into()
+            }
+        };
+        socket.set_reuse_port(true)?;
+        socket.bind(&address)?;
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+/// With SO_REUSEPORT two servers of one user would share the port, and each get half of the messages.
+fn refuse_a_taken_port(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    ip_socket(address, Type::DGRAM, Protocol::UDP)?.bind(&address.into())
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
+    let socket = ip_socket(address, Type::STREAM, Protocol::TCP)?;
+    // A restart must not wait for the last connections to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// A socket that a dead server has left behind is replaced; one that answers, or a file of another kind, is not.
+fn bind_unix(path: &Path, transport: Transport, permissions: (u32, Option<u32>, Option<u32>)) -> io::Result<Socket> {
+    let kind = match transport {
+        Transport::Datagram => Type::DGRAM,
+        Transport::Stream => Type::STREAM,
+    };
+    let address = SockAddr::unix(path)?;
+    let socket = Socket::new(Domain::UNIX, kind, None)?;
+    if let Err(error) = socket.bind(&address) {
+        let abandoned = error.kind() == io::ErrorKind::AddrInUse && is_abandoned(path, kind, &address);
+        if !abandoned {
+            return Err(error);
+        }
+        std::fs::remove_file(path)?;
+        socket.bind(&address)?;
+    }
+    let (mode, owner, group) = permissions;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    if owner.is_some() || group.is_some() {
+        std::os::unix::fs::chown(path, owner, group)?;
+    }
+    if transport == Transport::Stream {
+        socket.listen(BACKLOG)?;
+    }
+    Ok(socket)
+}
+
+fn is_abandoned(path: &Path, kind: Type, address: &SockAddr) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket());
+    let refused = |socket: Socket| socket.connect(address).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    is_socket && Socket::new(Domain::UNIX, kind, None).is_ok_and(refused)
+}
+
+fn prepare_datagrams(socket: &Socket, plan: &Plan) -> io::Result<()> {
+    let wanted = plan.settings.receive_buffer;
+    let granted = socket::grow_receive_buffer(socket.as_fd(), wanted)?;
+    if granted < wanted {
+        tracing::warn!(
+            "input `{}`: the receive buffer is {granted} bytes, not {wanted}: net.core.rmem_max cuts it (sysctl -w net.core.rmem_max={})",
+            plan.name,
+            wanted / 2
+        );
+    }
+    socket::count_drops(socket.as_fd())
+}
+
+impl Opened {
+    /// Lets the threads read. The sockets are closed when the input's `stop` is cancelled.
+    pub fn start(self, shared: &Arc<Shared>, workers: &Arc<Workers>, names: &Arc<Names>, tracker: &TaskTracker) -> io::Result<()> {
+        match self.transport {
+            Transport::Datagram => start_datagrams(self.sockets, shared, workers, names, tracker),
+            Transport::Stream => {
+                let [socket] = <[Socket; 1]>::try_from(self.sockets).expect("a stream input has one socket");
+                let door = Door { shared: shared.clone(), workers: workers.clone(), names: names.clone(), tracker: tracker.clone() };
+                match self.address {
+                    Address::Ip(_) => {
+                        let listener = TcpListener::from_std(socket.into())?;
+                        tracker.spawn(door.accept_tcp(listener));
+                    }
+                    Address::Unix(path) => {
+                        let listener = UnixListener::from_std(StdUnixListener::from(OwnedFd::from(socket)))?;
+                        tracker.spawn(door.accept_unix(listener, path));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A single socket (given, or a unix one) is read by all threads.
+fn start_datagrams(
+    sockets: Vec<Socket>,
+    shared: &Arc<Shared>,
+    workers: &Workers,
+    names: &Arc<Names>,
+    tracker: &TaskTracker,
+) -> io::Result<()> {
+    let one_for_all: Option<Arc<AtomicU32>> = (sockets.len() == 1).then(Arc::default);
+    for i in 0..workers.count() {
+        let socket = datagram::Socket {
+            fd: sockets[i % sockets.len()].try_clone()?.into(),
+            shared: shared.clone(),
+            names: names.clone(),
+            kernel_drops: one_for_all.clone().unwrap_or_default(),
+            token: tracker.token(),
+        };
+        workers.on(i, move |worker| {
+            spawn_local(datagram::serve(socket, worker));
+        });
+    }
+    Ok(())
+}
+
+/// Who is let in, and to which thread.
+struct Door {
+    shared: Arc<Shared>,
+    workers: Arc<Workers>,
+    names: Arc<Names>,
+    tracker: TaskTracker,
+}
+
+impl Door {
+    async fn accept_tcp(self, listener: TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.shared.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) if self.admits(Some(peer.ip().to_canonical())) => self.deal_tcp(stream, peer.ip()),
+                Ok(_) => {}
+                Err(error) if self.give_up(&error).await => return,
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn accept_unix(self, listener: UnixListener, path: std::path::PathBuf) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.shared.stop.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) if self.admits(None) => self.deal_unix(stream),
+                Ok(_) => {}
+                Err(error) if self.give_up(&error).await => break,
+                Err(_) => {}
+            }
+        }
+        drop(listener);
+        tracing::debug!("closed {}", path.display());
+    }
+
+    /// By the allow-list and by the limit on connections.
+    fn admits(&self, peer: Option<IpAddr>) -> bool {
+        let settings = self.shared.settings.load();
+        let Shared { name, counters, log, .. } = &*self.shared;
+        if let Some(peer) = peer.filter(|peer| !settings.allows(*peer)) {
+            counters.refused_allow.add(1);
+            warn_limited!(log.allow, "input `{name}`: {peer} was refused: not in `allow`");
+            return false;
+        }
+        let limit = settings.max_connections;
+        if counters.connections.get() >= limit as u64 {
+            counters.refused_limit.add(1);
+            let who = peer.map_or_else(|| "a local program".to_owned(), |peer| peer.to_string());
+            warn_limited!(log.limit, "input `{name}`: {who} was refused: {limit} connections are open (max-connections)");
+            return false;
+        }
+        counters.connections.add(1);
+        counters.connections_total.add(1);
+        true
+    }
+
+    fn deal_tcp(&self, stream: TcpStream, peer: IpAddr) {
+        let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
+        let connect = self.connection(Some(peer));
+        let stream = stream.into_std();
+        self.workers.deal(move |worker, seat| {
+            spawn_local(async move {
+                let connection = connect(worker, seat);
+                match stream.and_then(TcpStream::from_std) {
+                    Ok(stream) => serve_tcp(stream, connection).await,
+                    Err(error) => tracing::error!("a connection was lost: {}", reason(&error)),
+                }
+            });
+        });
+    }
+
+    fn deal_unix(&self, stream: UnixStream) {
+        let connect = self.connection(None);
+        let stream = stream.into_std();
+        self.workers.deal(move |worker, seat| {
+            spawn_local(async move {
+                let connection = connect(worker, seat);
+                match stream.and_then(UnixStream::from_std) {
+                    Ok(stream) => stream::serve(stream, connection).await,
+                    Err(error) => tracing::error!("a connection was lost: {}", reason(&error)),
+                }
+            });
+        });
+    }
+
+    fn connection(&self, peer: Option<IpAddr>) -> impl FnOnce(Rc<Worker>, Seat) -> Connection + Send + use<> {
+        let origin = self.names.origin(&self.shared, &self.shared.settings.load(), peer);
+        let (shared, token) = (self.shared.clone(), self.tracker.token());
+        move |worker, seat| Connection { shared, worker, origin, seat, token }
+    }
+
+    /// Three kinds of errors: forget (the connection is gone already), wait (nothing is left to accept it with), and
+    /// give up (the socket itself is of no use).
+    async fn give_up(&self, error: &io::Error) -> bool {
+        let name = &self.shared.name;
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                warn_limited!(self.shared.log.accept, "input `{name}`: no connection can be accepted: {}", reason(error));
+                tokio::time::sleep(OUT_OF_RESOURCES).await;
+                false
+            }
+            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP) => {
+                tracing::error!("input `{name}`: no more connections are accepted: {}", reason(error));
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+async fn serve_tcp(stream: TcpStream, connection: Connection) {
+    let settings = connection.shared.settings.load_full();
+    let Some(server) = &settings.tls else {
+        return stream::serve(stream, connection).await;
+    };
+    let accepted = tokio::select! {
+        () = connection.shared.stop.cancelled() => return,
+        accepted = tls::accept(stream, server, settings.handshake) => accepted,
+    };
+    match accepted {
+        Ok(stream) => stream::serve(stream, connection).await,
+        Err(why) => {
+            let Shared { name, counters, log, .. } = &*connection.shared;
+            counters.refused_tls.add(1);
+            warn_limited!(log.tls, "input `{name}`: {} was refused: {why}", connection.origin.peer_text);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Inputs: sockets → batches. A kind is one file with a `Config` and a `plan`, and one word in the list below.
+
+mod datagram;
+mod listener;
+mod names;
+mod stream;
+mod worker;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Address, Scope};
+use crate::frame::Framing;
+use crate::message::Zone;
+use crate::metrics::{InputCounters, Limited};
+use crate::net::tls::ServerTls;
+use crate::route;
+
+pub use listener::{Given, Opened, open};
+pub use names::Names;
+pub use worker::{Worker, Workers};
+
+/// Registers the kinds: their tables in the configuration, and their plans.
+macro_rules! kinds {
+    ($($kind:ident),*) => {
+        $(mod $kind;)*
+
+        /// `[[input.KIND]]`, as written.
+        #[derive(Debug, Default, serde::Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+        pub struct Configs {
+            $(#[serde(default)] $kind: Vec<toml::Spanned<$kind::Config>>,)*
+        }
+
+        impl Configs {
+            /// Each with where it stands; None where something is wrong and has been said.
+            pub fn plan(&self, scope: &mut Scope<'_>) -> Vec<(Range<usize>, Option<Plan>)> {
+                let mut plans = Vec::new();
+                $(for config in &self.$kind {
+                    plans.push((config.span(), $kind::plan(config.as_ref(), scope)));
+                })*
+                plans
+            }
+        }
+    };
+}
+
+kinds!(tcp, tls, udp, unix);
+
+/// A kind's own options, and those that all kinds have.
+macro_rules! input_config {
+    ($(#[$doc:meta])* pub struct Config { $($(#[$field_doc:meta])* pub $field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+        pub struct Config {
+            $($(#[$field_doc])* pub $field: $type,)*
+            /// The label in metrics, and the name of a socket handed over by systemd.
+            #[serde(default)]
+            pub name: String,
+            /// The zone of timestamps that name none.
+            pub timezone: Option<crate::config::TimeZone>,
+            /// A leading `2026-11-20 21:14:26,171` is the timestamp of a message without header.
+            #[serde(default)]
+            pub asctime: bool,
+            /// `postfix/smtpd` is the app name; otherwise `postfix`.
+            #[serde(default)]
+            pub app_name_slashes: bool,
+            /// Whether the message or its peer says which host it is from.
+            #[serde(default)]
+            pub hostname: crate::input::HostnameFrom,
+            /// The peer's name by reverse DNS stands for its address.
+            #[serde(default)]
+            pub reverse_dns: bool,
+            pub max_message: Option<toml::Spanned<crate::config::Size>>,
+        }
+
+        impl Config {
+            /// The options that all kinds have.
+            fn settings(&self, scope: &mut crate::config::Scope<'_>) -> crate::input::Settings {
+                crate::input::Settings {
+                    route: crate::route::Settings {
+                        parse: crate::parse::Options { asctime: self.asctime, slashes: self.app_name_slashes },
+                        hostname_from_peer: self.hostname == crate::input::HostnameFrom::Peer,
+                    },
+                    zone: self.timezone.map_or(crate::message::Zone::Local, |zone| zone.0),
+                    reverse_dns: self.reverse_dns,
+                    max_message: crate::input::max_message(self.max_message.as_ref(), scope),
+                    ..crate::input::Settings::default()
+                }
+            }
+        }
+    };
+}
+use input_config;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostnameFrom {
+    #[default]
+    Message,
+    Peer,
+}
+
+/// An input as run.
+#[derive(Debug)]
+pub struct Plan {
+    /// Empty until the plan has given it one.
+    pub name: Arc<str>,
+    pub kind: &'static str,
+    pub transport: Transport,
+    pub address: Address,
+    /// Mode, owner and group of a unix socket.
+    pub permissions: (u32, Option<u32>, Option<u32>),
+    pub settings: Settings,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Datagram,
+    Stream,
+}
+
+/// What may change while the sockets and connections stay.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub route: route::Settings,
+    pub zone: Zone,
+    pub reverse_dns: bool,
+    pub max_message: usize,
+    /// Empty: everybody.
+    pub allow: Vec<IpNet>,
+    pub framing: Framing,
+    pub max_connections: usize,
+    /// None: a connection may be silent for ever.
+    pub idle: Option<Duration>,
+    pub handshake: Duration,
+    pub receive_buffer: usize,
+    pub tls: Option<ServerTls>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            route: route::Settings::default(),
+            zone: Zone::Local,
+            reverse_dns: false,
+            max_message: 64 << 10,
+            allow: Vec::new(),
+            framing: Framing::Auto,
+            max_connections: 10_000,
+            idle: None,
+            handshake: Duration::from_secs(10),
+            receive_buffer: 32 << 20,
+            tls: None,
+        }
+    }
+}
+
+/// A running input: what its listener, its connections and a reload share.
+#[derive(Debug)]
+pub struct Shared {
+    pub name: Arc<str>,
+    pub kind: &'static str,
+    pub settings: ArcSwap<Settings>,
+    pub counters: Arc<InputCounters>,
+    /// Cancelled when the input ends: what was read is delivered, nothing more is read.
+    pub stop: CancellationToken,
+    log: Log,
+}
+
+/// One for each kind of line that a peer can trigger.
+#[derive(Debug, Default)]
+struct Log {
+    accept: Limited,
+    allow: Limited,
+    connection: Limited,
+    limit: Limited,
+    protocol: Limited,
+    tls: Limited,
+    truncated: Limited,
+}
+
+impl Plan {
+    /// The same socket twice.
+    pub fn collides_with(&self, other: &Self) -> bool {
+        let any_port = matches!(&self.address, Address::Ip(address) if address.port() == 0);
+        self.transport == other.transport && self.address == other.address && !any_port
+    }
+}
+
+impl Shared {
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            name: plan.name.clone(),
+            kind: plan.kind,
+            settings: ArcSwap::from_pointee(plan.settings.clone()),
+            counters: Arc::default(),
+            stop: CancellationToken::new(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Settings {
+    fn allows(&self, peer: std::net::IpAddr) -> bool {
+        self.allow.is_empty() || self.allow.iter().any(|network| network.contains(&peer.to_canonical()))
+    }
+}
+
+/// RFC 5424, section 6.1: a receiver must take 480 octets. The arenas of all threads grow with this.
+fn max_message(written: Option<&toml::Spanned<crate::config::Size>>, scope: &mut Scope<'_>) -> usize {
+    const RANGE: std::ops::RangeInclusive<usize> = 480..=(16 << 20);
+    let Some(size) = written else {
+        return Settings::default().max_message;
+    };
+    if !RANGE.contains(&size.as_ref().0) {
+        scope.error(size.span(), "`max-message` is 480 bytes (RFC 5424, section 6.1) to 16MiB");
+    }
+    size.as_ref().0
+}

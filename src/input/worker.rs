@@ -1,0 +1,205 @@
+//! Reader threads: each runs its own single-threaded runtime, so that nothing on the way of a message is shared but the
+//! queues at its end.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{LocalSet, spawn_local, yield_now};
+
+use super::{Settings, Shared};
+use crate::frame::Errors;
+use crate::message::{Batch, Frame};
+use crate::queue::Queue;
+use crate::route::{Outbox, Pipeline, Tally, Touched};
+use crate::warn_limited;
+
+type Job = Box<dyn FnOnce(Rc<Worker>) + Send>;
+
+/// What a reader thread's tasks share.
+pub struct Worker {
+    /// Where streams are read to; never borrowed over an await.
+    pub(super) buffers: RefCell<Buffers>,
+    outbox: RefCell<Outbox>,
+    /// Something waits in the outbox.
+    dirty: Notify,
+    stopping: Cell<bool>,
+}
+
+#[derive(Default)]
+pub(super) struct Buffers {
+    pub(super) arena: Vec<u8>,
+    pub(super) frames: Vec<Frame>,
+}
+
+/// The threads from outside.
+pub struct Workers {
+    handles: Vec<Handle>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+struct Handle {
+    jobs: mpsc::UnboundedSender<Job>,
+    connections: Arc<AtomicUsize>,
+}
+
+/// Counts one connection of a thread for as long as it lives.
+pub struct Seat(Arc<AtomicUsize>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Workers {
+    pub fn start(count: usize, pipeline: &Arc<Pipeline>) -> io::Result<Self> {
+        let mut workers = Self { handles: Vec::new(), threads: Vec::new() };
+        for i in 0..count {
+            let (jobs, inbox) = mpsc::unbounded_channel();
+            let pipeline = pipeline.clone();
+            let thread = std::thread::Builder::new().name(format!("reader-{i}")).spawn(move || run(inbox, pipeline))?;
+            workers.threads.push(thread);
+            workers.handles.push(Handle { jobs, connections: Arc::default() });
+        }
+        Ok(workers)
+    }
+
+    pub fn count(&self) -> usize {
+        self.handles.len()
+    }
+
+    /// Runs a job on thread `i`; it may spawn local tasks.
+    pub fn on(&self, i: usize, job: impl FnOnce(Rc<Worker>) + Send + 'static) {
+        // A thread ends only when its channel does.
+        let _ = self.handles[i].jobs.send(Box::new(job));
+    }
+
+    /// Runs a job for a new connection on the thread that has the fewest. A hash could put all the busy ones on one.
+    pub fn deal(&self, job: impl FnOnce(Rc<Worker>, Seat) + Send + 'static) {
+        let connections = |i: &usize| self.handles[*i].connections.load(Ordering::Relaxed);
+        let fewest = (0..self.handles.len()).min_by_key(connections).unwrap_or(0);
+        let seats = self.handles[fewest].connections.clone();
+        seats.fetch_add(1, Ordering::Relaxed);
+        self.on(fewest, move |worker| job(worker, Seat(seats)));
+    }
+
+    /// Gives all threads the new pipeline; returns when the old one takes no message any more.
+    pub async fn switch(&self, pipeline: &Arc<Pipeline>) {
+        let (done, mut all_done) = mpsc::channel::<()>(1);
+        for i in 0..self.count() {
+            let (pipeline, done) = (pipeline.clone(), done.clone());
+            self.on(i, move |worker| {
+                worker.switch(pipeline);
+                drop(done);
+            });
+        }
+        drop(done);
+        // None as soon as every thread has dropped its sender.
+        let _ = all_done.recv().await;
+    }
+
+    /// Ends the threads; what they have still to hand over is handed over first.
+    pub fn finish(self) -> Vec<std::thread::JoinHandle<()>> {
+        self.threads
+    }
+}
+
+fn run(mut inbox: mpsc::UnboundedReceiver<Job>, pipeline: Arc<Pipeline>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime needs a few descriptors");
+    let worker = Rc::new(Worker {
+        buffers: RefCell::default(),
+        outbox: RefCell::new(Outbox::new(pipeline)),
+        dirty: Notify::new(),
+        stopping: Cell::new(false),
+    });
+    LocalSet::new().block_on(&runtime, async {
+        let flusher = spawn_local(flusher(worker.clone()));
+        while let Some(job) = inbox.recv().await {
+            job(worker.clone());
+        }
+        worker.stopping.set(true);
+        worker.dirty.notify_one();
+        // It has no cause to fail but a panic, which has been shown already.
+        let _ = flusher.await;
+    });
+}
+
+/// Hands over what the readers have filled as soon as none of them has anything to do: one round of ready sockets makes
+/// one hand-over, however many connections it came from. Ends when the thread is to end and nothing is left.
+async fn flusher(worker: Rc<Worker>) {
+    loop {
+        worker.dirty.notified().await;
+        // Every socket that is ready comes first.
+        yield_now().await;
+        worker.flush();
+        let blocked = worker.outbox.borrow_mut().newly_blocked();
+        for queue in blocked {
+            let worker = worker.clone();
+            spawn_local(async move {
+                queue.room().await;
+                worker.dirty.notify_one();
+            });
+        }
+        if worker.stopping.get() && worker.outbox.borrow().is_empty() {
+            return;
+        }
+    }
+}
+
+impl Worker {
+    /// The way of a batch: parse, route, render, count.
+    pub(super) fn process(&self, shared: &Shared, settings: &Settings, batch: &Batch<'_>, touched: &mut Touched) {
+        let mut outbox = self.outbox.borrow_mut();
+        let pipeline = outbox.pipeline().clone();
+        let (mut tally, first) = (Tally::default(), outbox.next_number());
+        pipeline.process(batch, &settings.route, &mut outbox, &mut tally);
+        outbox.touched(first, touched);
+        count(shared, &tally);
+        self.dirty.notify_one();
+    }
+
+    pub(super) fn flush(&self) {
+        self.outbox.borrow_mut().flush();
+    }
+
+    /// Returns when what the last batch went to can take more.
+    pub(super) async fn unblocked(&self, touched: &Touched) {
+        while let Some(queue) = self.blocked_by(touched) {
+            queue.room().await;
+            self.flush();
+        }
+    }
+
+    fn blocked_by(&self, touched: &Touched) -> Option<Arc<Queue>> {
+        self.outbox.borrow().blocked_by(touched)
+    }
+
+    fn switch(&self, pipeline: Arc<Pipeline>) {
+        self.outbox.borrow_mut().switch(pipeline);
+        self.dirty.notify_one();
+    }
+}
+
+fn count(shared: &Shared, tally: &Tally) {
+    let counters = &shared.counters;
+    counters.messages.add(tally.messages);
+    counters.bytes.add(tally.bytes);
+    counters.unrouted.add(tally.unrouted);
+    for (counter, count) in counters.grammars.iter().zip(tally.grammars) {
+        counter.add(count);
+    }
+    count_errors(shared, &Errors { oversized: tally.truncated, miscounted: 0 });
+}
+
+pub(super) fn count_errors(shared: &Shared, errors: &Errors) {
+    shared.counters.miscounted.add(errors.miscounted);
+    shared.counters.truncated.add(errors.oversized);
+    if errors.oversized > 0 {
+        let max = shared.settings.load().max_message;
+        warn_limited!(shared.log.truncated, "input `{}`: a message longer than max-message ({max} bytes) was cut", shared.name);
+    }
+}

@@ -1,0 +1,5 @@
+//! What inputs and outputs share: TLS, who a peer is, and where a target is.
+
+pub mod peers;
+pub mod target;
+pub mod tls;

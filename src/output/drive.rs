@@ -1,0 +1,305 @@
+//! One thread for each output: look, deliver, acknowledge; and when it fails, wait and try again.
+//!
+//! Retrying, backing off, counting and speaking of it live here, once. A thread of its own, because a file system may hang
+//! as long as it likes: nobody else waits for it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, sleep};
+
+use super::backoff::Backoff;
+use super::{Output, Undelivered};
+use crate::metrics::{Limited, OutputCounters};
+use crate::queue::{Chunk, Linger, Queue, State};
+use crate::warn_limited;
+
+/// Lent by the queue at a time.
+const MOST: usize = 4 << 20;
+/// So many bytes are delivered at once although the output would hold records for longer.
+const ENOUGH: usize = 1 << 20;
+/// A holding output spends at most a fifth of its time delivering: it waits this many times as long as the last
+/// delivery took. Lone messages go at once, heavy traffic in few large pieces.
+const REST: u32 = 4;
+
+pub enum Command {
+    /// What is left is given up; the thread ends.
+    Abandon,
+    Reopen,
+    /// A reload: the queue stays, its records go through this output from now on.
+    Replace(Box<dyn Output>),
+}
+
+/// A running output from outside. It ends when its queue is closed and empty.
+#[derive(Debug)]
+pub struct Handle {
+    commands: UnboundedSender<Command>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+struct Drive {
+    name: Arc<str>,
+    output: Box<dyn Output>,
+    queue: Arc<Queue>,
+    counters: Arc<OutputCounters>,
+    commands: UnboundedReceiver<Command>,
+    /// Lent by the queue and not acknowledged.
+    batch: Vec<Chunk>,
+    backoff: Backoff,
+    failing_since: Option<Instant>,
+    log: Limited,
+    /// When the last delivery ended, and how long it took.
+    last: (Instant, Duration),
+}
+
+/// Starts the thread.
+pub fn start(name: Arc<str>, output: Box<dyn Output>, queue: Arc<Queue>, counters: Arc<OutputCounters>) -> io::Result<Handle> {
+    let (sender, commands) = unbounded_channel();
+    // The kernel keeps fifteen bytes of a thread's name.
+    let thread = std::thread::Builder::new().name(format!("out {name}")).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime needs a few descriptors");
+        let drive = Drive {
+            name,
+            output,
+            queue,
+            counters,
+            commands,
+            batch: Vec::new(),
+            backoff: Backoff::default(),
+            failing_since: None,
+            log: Limited::default(),
+            last: (Instant::now(), Duration::ZERO),
+        };
+        runtime.block_on(drive.run());
+        // A look-up that hangs must not keep the thread.
+        runtime.shutdown_background();
+    })?;
+    Ok(Handle { commands: sender, thread })
+}
+
+impl Handle {
+    pub fn command(&self, command: Command) {
+        // One that has ended needs none.
+        let _ = self.commands.send(command);
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// What ended a wait.
+enum Woken {
+    Batch(bool),
+    Command(Command),
+}
+
+impl Drive {
+    async fn run(mut self) {
+        loop {
+            if self.batch.is_empty() {
+                let linger = self.linger();
+                let woken = tokio::select! {
+                    biased;
+                    Some(command) = self.commands.recv() => Woken::Command(command),
+                    more = self.queue.look(&mut self.batch, linger, MOST) => Woken::Batch(more),
+                };
+                let ends = match woken {
+                    Woken::Batch(more) => !more,
+                    Woken::Command(command) => self.obey(command),
+                };
+                if ends {
+                    return;
+                }
+                if self.batch.is_empty() {
+                    continue;
+                }
+            }
+            let started = Instant::now();
+            let result = match self.deliver().await {
+                Ok(result) => result,
+                Err(command) => match self.obey(command) {
+                    true => return,
+                    false => continue,
+                },
+            };
+            self.last = (Instant::now(), started.elapsed());
+            if self.settle(result) {
+                continue;
+            }
+            let wait = self.backoff.next();
+            let command = tokio::select! {
+                biased;
+                Some(command) = self.commands.recv() => Some(command),
+                () = sleep(wait) => None,
+            };
+            if command.is_some_and(|command| self.obey(command)) {
+                return;
+            }
+        }
+    }
+
+    fn linger(&self) -> Linger {
+        let (ended, took) = self.last;
+        match self.output.longest_hold() {
+            None => Linger::not_at_all(),
+            Some(longest) => Linger { enough: ENOUGH, until: ended + longest.min(took * REST) },
+        }
+    }
+
+    /// One delivery. A command that makes it pointless breaks it off; reopening waits until it is over.
+    async fn deliver(&mut self) -> Result<Result<(), Undelivered>, Command> {
+        let mut reopen = false;
+        let result = {
+            let mut delivery = self.output.deliver(&mut self.batch);
+            loop {
+                tokio::select! {
+                    biased;
+                    result = &mut delivery => break result,
+                    Some(command) = self.commands.recv() => match command {
+                        Command::Reopen => reopen = true,
+                        command => return Err(command),
+                    },
+                }
+            }
+        };
+        if reopen {
+            self.output.reopen();
+        }
+        Ok(result)
+    }
+
+    /// True: the batch is done with.
+    fn settle(&mut self, result: Result<(), Undelivered>) -> bool {
+        match result {
+            Ok(()) => {
+                self.recovered();
+                self.queue.acknowledge(&mut self.batch);
+                true
+            }
+            Err(Undelivered::Reject(why)) => {
+                warn_limited!(self.log, "output `{}`: messages were rejected and dropped: {why}", self.name);
+                self.give_up(State::Rejected);
+                self.queue.acknowledge(&mut self.batch);
+                true
+            }
+            Err(Undelivered::Retry(why)) => {
+                self.counters.retries.add(1);
+                self.counters.failing.set(1);
+                self.failing_since.get_or_insert_with(Instant::now);
+                warn_limited!(self.log, "output `{}`: delivery failed: {why}; it is tried again ({} KiB wait)", self.name, self.queue.fill() >> 10);
+                false
+            }
+        }
+    }
+
+    fn recovered(&mut self) {
+        self.backoff.reset();
+        if let Some(since) = self.failing_since.take() {
+            self.counters.failing.set(0);
+            self.log = Limited::default();
+            tracing::info!("output `{}`: delivers again after {:.1} s", self.name, since.elapsed().as_secs_f32());
+        }
+    }
+
+    fn give_up(&mut self, state: State) {
+        for chunk in &mut self.batch {
+            let pending: Vec<_> = chunk.unsettled().map(|(i, _)| i).collect();
+            pending.into_iter().for_each(|i| chunk.settle(i, state));
+        }
+    }
+
+    /// True: the thread ends.
+    fn obey(&mut self, command: Command) -> bool {
+        match command {
+            Command::Abandon => {
+                let lent: usize = self.batch.iter().map(Chunk::pending).sum();
+                let records = lent + self.queue.abandon();
+                self.queue.counters.dropped_stop.add(records as u64);
+                if records > 0 {
+                    tracing::error!("output `{}`: {records} messages could not be delivered before the stop and are lost", self.name);
+                }
+                true
+            }
+            Command::Reopen => {
+                self.output.reopen();
+                false
+            }
+            Command::Replace(output) => {
+                self.output = output;
+                self.backoff.reset();
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Delivery;
+    use crate::queue::{Bounds, WhenFull};
+    use std::sync::Mutex;
+
+    /// Fails a number of times, delivering one record each time; then takes everything.
+    struct Stubborn {
+        failures: usize,
+        taken: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Output for Stubborn {
+        fn deliver<'a>(&'a mut self, batch: &'a mut [Chunk]) -> Delivery<'a> {
+            Box::pin(async move {
+                let fails = self.failures > 0;
+                self.failures = self.failures.saturating_sub(1);
+                let mut left = if fails { 1 } else { usize::MAX };
+                for chunk in batch {
+                    let pending: Vec<_> = chunk.unsettled().map(|(i, record)| (i, record.body)).take(left).collect();
+                    for (i, body) in pending {
+                        self.taken.lock().expect("no panic").push(String::from_utf8_lossy(body.of(&chunk.bytes)).into_owned());
+                        chunk.settle(i, State::Delivered);
+                        left -= 1;
+                    }
+                }
+                if fails { Err(Undelivered::Retry("not yet".to_owned())) } else { Ok(()) }
+            })
+        }
+    }
+
+    fn started(failures: usize) -> (Arc<Queue>, Arc<Mutex<Vec<String>>>, Handle) {
+        let queue = Arc::new(Queue::new(Bounds { size: 1 << 20, when_full: WhenFull::Block, shed: None }));
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let output = Box::new(Stubborn { failures, taken: taken.clone() });
+        let handle = start("test".into(), output, queue.clone(), Arc::default()).expect("a thread");
+        (queue, taken, handle)
+    }
+
+    #[test]
+    fn what_failed_is_delivered_once_and_in_order() {
+        let (queue, taken, handle) = started(3);
+        for i in 0..10 {
+            let mut chunk = Chunk::default();
+            chunk.add(b"", format!("{i}").as_bytes(), 6);
+            assert!(queue.push(&mut chunk));
+        }
+        queue.close();
+        handle.thread.join().expect("no panic");
+        let expected: Vec<_> = (0..10).map(|i| i.to_string()).collect();
+        assert_eq!(*taken.lock().expect("no panic"), expected);
+        assert_eq!((queue.counters.delivered.get(), queue.fill()), (10, 0));
+    }
+
+    #[test]
+    fn what_is_abandoned_is_counted() {
+        let (queue, _, handle) = started(usize::MAX);
+        let mut chunk = Chunk::default();
+        (0..5_000).for_each(|_| chunk.add(b"", b"x", 6));
+        assert!(queue.push(&mut chunk));
+        handle.command(Command::Abandon);
+        handle.thread.join().expect("no panic");
+        assert!(queue.counters.dropped_stop.get() > 4_000);
+    }
+}

@@ -1,0 +1,244 @@
+//! `[[output.forward]]`: records to an upstream server by UDP, TCP or TLS.
+//!
+//! Several targets by fail-over (the first that answers, and back to an earlier one as soon as it does) or in turn. A
+//! dead target is tried in the background while another one works, so that it delays nothing.
+
+mod link;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::{Delivery, Output, OutputScope, Plan, QueueConfig, Undelivered, queue_config};
+use crate::config::Period;
+use crate::net::target::{Scheme, Target};
+use crate::net::tls::{ClientFiles, ClientTls};
+use crate::queue::{Chunk, WhenFull};
+use crate::route::Envelope;
+use crate::template::Escaping;
+
+use link::Link;
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    pub name: String,
+    /// `udp://`, `tcp://`, `tls://`; all of one kind.
+    pub to: Spanned<Vec<Spanned<String>>>,
+    #[serde(default)]
+    pub balance: Balance,
+    pub format: Option<Spanned<String>>,
+    pub framing: Option<Spanned<FramingName>>,
+    /// PEM: who may vouch for the server; the system's roots where it is not given.
+    pub ca: Option<Spanned<PathBuf>>,
+    pub certificate: Option<Spanned<PathBuf>>,
+    pub key: Option<Spanned<PathBuf>>,
+    /// Whom the server must prove to be: names or fingerprints; the target's own name where it is not given.
+    #[serde(default)]
+    pub peers: Vec<Spanned<String>>,
+    /// For a connection, a handshake, and a write without progress.
+    pub timeout: Option<Period>,
+    #[serde(default)]
+    pub queue: QueueConfig,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    #[default]
+    Failover,
+    RoundRobin,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FramingName {
+    Newline,
+    OctetCounted,
+}
+
+#[derive(Clone, Debug)]
+struct Settings {
+    targets: Vec<Target>,
+    balance: Balance,
+    timeout: Duration,
+    tls: Option<ClientTls>,
+}
+
+/// Long enough for a far upstream under load, short enough that fail-over is of use.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Memory for an upstream that is away; the other outputs share what is left.
+const QUEUE: usize = 64 << 20;
+
+pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<Plan> {
+    let targets = targets(config, scope)?;
+    let envelope = envelope(config, targets[0].scheme, scope);
+    let escaping = if envelope == Envelope::Line { Escaping::Line } else { Escaping::Nothing };
+    let format = scope.format(config.format.as_ref(), "rfc5424", escaping);
+    let tls = match targets[0].scheme {
+        Scheme::Tls => Some(client_tls(config, scope)?),
+        _ => {
+            let given = config.ca.as_ref().or(config.certificate.as_ref()).or(config.key.as_ref());
+            if let Some(given) = given {
+                scope.scope.error(given.span(), "certificates are for `tls://` targets");
+            }
+            None
+        }
+    };
+    let settings = Settings { targets, balance: config.balance, timeout: config.timeout.map_or(TIMEOUT, |time| time.0), tls };
+    let mut plan = Plan {
+        name: config.name.as_str().into(),
+        kind: "forward",
+        format: format?,
+        address: None,
+        envelope,
+        bounds: queue_config::bounds(QUEUE, WhenFull::DropNewest),
+        queue_size: None,
+        shed_above: 1.0,
+        print: format!("{settings:?}"),
+        make: Box::new(move |_| Box::new(Forward::new(settings.clone()))),
+    };
+    config.queue.apply(&mut plan, scope.scope);
+    Some(plan)
+}
+
+fn targets(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<Vec<Target>> {
+    let mut targets: Vec<Target> = Vec::new();
+    let mut wrong = false;
+    for text in config.to.as_ref() {
+        let what = match Target::parse(text.as_ref()) {
+            Ok(target) if target.scheme == Scheme::Unix => "a forward goes to `udp://`, `tcp://` or `tls://`".to_owned(),
+            Ok(target) if targets.first().is_some_and(|first| first.scheme != target.scheme) => {
+                "the targets of one output are of one kind: give the others an output of their own".to_owned()
+            }
+            Ok(target) => {
+                targets.push(target);
+                continue;
+            }
+            Err(what) => what,
+        };
+        scope.scope.error(text.span(), what);
+        wrong = true;
+    }
+    if config.to.as_ref().is_empty() {
+        scope.scope.error(config.to.span(), "`to` names no target");
+    }
+    (!wrong && !targets.is_empty()).then_some(targets)
+}
+
+fn envelope(config: &Config, scheme: Scheme, scope: &mut OutputScope<'_, '_>) -> Envelope {
+    match (&config.framing, scheme) {
+        (Some(framing), Scheme::Udp) => {
+            scope.scope.error(framing.span(), "a datagram is its own frame");
+            Envelope::Datagram
+        }
+        (None, Scheme::Udp) => Envelope::Datagram,
+        (Some(framing), _) if *framing.as_ref() == FramingName::Newline => Envelope::Line,
+        _ => Envelope::OctetCounted,
+    }
+}
+
+fn client_tls(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<ClientTls> {
+    let files = ClientFiles {
+        ca: config.ca.as_ref(),
+        certificate: config.certificate.as_ref(),
+        key: config.key.as_ref(),
+        peers: &config.peers,
+    };
+    let to = config.to.span();
+    ClientTls::read(&files).map_err(|(span, what)| scope.scope.error(if span.is_empty() { to } else { span }, what)).ok()
+}
+
+struct Forward {
+    settings: Settings,
+    links: Vec<Link>,
+    /// Whose turn it is.
+    next: usize,
+}
+
+impl Output for Forward {
+    fn deliver<'a>(&'a mut self, batch: &'a mut [Chunk]) -> Delivery<'a> {
+        Box::pin(async move {
+            for chunk in batch {
+                if chunk.pending() > 0 {
+                    self.send(chunk).await.map_err(Undelivered::Retry)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Forward {
+    fn new(settings: Settings) -> Self {
+        let links = settings.targets.iter().map(|target| Link::new(target.clone(), settings.clone().tls, settings.timeout)).collect();
+        Self { settings, links, next: 0 }
+    }
+
+    /// To one target, and what that one did not take to the next, until all have been tried.
+    async fn send(&mut self, chunk: &mut Chunk) -> Result<(), String> {
+        let mut reasons = Vec::new();
+        for _ in 0..self.links.len() {
+            let link = self.ready_link(&mut reasons).await?;
+            match self.links[link].send(chunk).await {
+                Ok(()) => return Ok(()),
+                Err(why) => reasons.push(why),
+            }
+        }
+        Err(reasons.join("; "))
+    }
+
+    /// The link that is to be used now, connected.
+    async fn ready_link(&mut self, reasons: &mut Vec<String>) -> Result<usize, String> {
+        let order = self.order();
+        self.links.iter_mut().for_each(Link::look);
+        let connected = order.iter().copied().find(|link| self.links[*link].is_connected());
+        if let Some(chosen) = connected {
+            self.tend(chosen, &order);
+            return Ok(chosen);
+        }
+        for link in order {
+            match self.links[link].connect().await {
+                Ok(()) => return Ok(link),
+                Err(why) => reasons.push(why),
+            }
+        }
+        Err(reasons.join("; "))
+    }
+
+    /// In which the links are preferred.
+    fn order(&mut self) -> Vec<usize> {
+        let count = self.links.len();
+        match self.settings.balance {
+            Balance::Failover => (0..count).collect(),
+            Balance::RoundRobin => {
+                self.next = (self.next + 1) % count;
+                (0..count).map(|i| (self.next + i) % count).collect()
+            }
+        }
+    }
+
+    /// Those that would be preferred are connected in the background; those that are not needed are closed.
+    fn tend(&mut self, chosen: usize, order: &[usize]) {
+        let mut before = true;
+        for link in order.iter().copied() {
+            if link == chosen {
+                before = false;
+            } else if before || self.settings.balance == Balance::RoundRobin {
+                self.links[link].connect_in_background();
+            } else {
+                self.links[link].close();
+            }
+        }
+    }
+}
+
+/// The future's result within the time, or what is said when it is over.
+async fn within<T>(time: Duration, what: &str, future: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    match tokio::time::timeout(time, future).await {
+        Ok(result) => result,
+        Err(_) => Err(format!("{what} within {} s", time.as_secs_f32())),
+    }
+}

@@ -1,0 +1,101 @@
+//! Outputs: chunks of records → their destination. A kind is one file with a `Config` and a `plan`, and one word in the
+//! list below. An output delivers and says what went wrong; it never retries, sleeps or counts: [`drive`] does.
+
+mod backoff;
+pub mod drive;
+mod queue_config;
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::OutputScope;
+use crate::metrics::OutputCounters;
+use crate::queue::{Bounds, Chunk};
+use crate::route::Envelope;
+use crate::template::{Format, Template};
+
+pub use queue_config::{QueueConfig, SMALLEST_QUEUE};
+
+/// Registers the kinds: their tables in the configuration, and their plans.
+macro_rules! kinds {
+    ($($kind:ident),*) => {
+        $(mod $kind;)*
+
+        /// `[[output.KIND]]`, as written.
+        #[derive(Debug, Default, serde::Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+        pub struct Configs {
+            $(#[serde(default)] $kind: Vec<toml::Spanned<$kind::Config>>,)*
+        }
+
+        impl Configs {
+            /// Each with where it stands; None where something is wrong and has been said.
+            pub fn plan(&self, scope: &mut OutputScope<'_, '_>) -> Vec<(Range<usize>, Option<Plan>)> {
+                let mut plans = Vec::new();
+                $(for config in &self.$kind {
+                    plans.push((config.span(), $kind::plan(config.as_ref(), scope)));
+                })*
+                plans
+            }
+        }
+    };
+}
+
+kinds!(discard, file, forward, stdout);
+
+/// Where records go in the end.
+pub trait Output: Send {
+    /// Delivers the unsettled records of the chunks and settles each that the destination has. What it could not deliver
+    /// is tried again, or given up, as the error says. Dropping the future breaks off.
+    fn deliver<'a>(&'a mut self, batch: &'a mut [Chunk]) -> Delivery<'a>;
+
+    /// HUP: open files are opened anew.
+    fn reopen(&mut self) {}
+
+    /// How long records may be held so that more of them go at once; None: not at all.
+    fn longest_hold(&self) -> Option<Duration> {
+        None
+    }
+}
+
+pub type Delivery<'a> = Pin<Box<dyn Future<Output = Result<(), Undelivered>> + 'a>>;
+
+/// Why records remain unsettled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Undelivered {
+    /// The destination will never take them.
+    Reject(String),
+    /// Later it may.
+    Retry(String),
+}
+
+/// Makes the running output, with the counters that are its own.
+pub type Make = Box<dyn Fn(&Arc<OutputCounters>) -> Box<dyn Output> + Send + Sync>;
+
+/// An output as run.
+pub struct Plan {
+    pub name: Arc<str>,
+    pub kind: &'static str,
+    pub format: Format,
+    pub address: Option<Template>,
+    pub envelope: Envelope,
+    /// `size` is the default until the plan has shared out the memory.
+    pub bounds: Bounds,
+    /// As written.
+    pub queue_size: Option<usize>,
+    /// Fill level, 0 to 1, above which `bounds.shed` begins.
+    pub shed_above: f64,
+    /// Two of the same kind and print deliver in the same way.
+    pub print: String,
+    pub make: Make,
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}` {}", self.kind, self.name, self.print)
+    }
+}

@@ -1,0 +1,36 @@
+//! Socket options that the standard library and socket2 do not have.
+
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use super::checked;
+
+/// The receive buffer as large as can be had, up to `wanted` bytes; what the kernel granted.
+pub fn grow_receive_buffer(socket: BorrowedFd<'_>, wanted: usize) -> io::Result<usize> {
+    let value = i32::try_from(wanted / 2).unwrap_or(i32::MAX / 2);
+    // With CAP_NET_ADMIN beyond net.core.rmem_max, otherwise up to it.
+    if set(socket, libc::SO_RCVBUFFORCE, value).is_err() {
+        set(socket, libc::SO_RCVBUF, value)?;
+    }
+    get(socket, libc::SO_RCVBUF).map(|granted| granted as usize)
+}
+
+/// From now on every datagram comes with the number of those dropped before it.
+pub fn count_drops(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SO_RXQ_OVFL, 1)
+}
+
+fn set(socket: BorrowedFd<'_>, option: i32, value: i32) -> io::Result<()> {
+    let size = size_of::<i32>() as u32;
+    // SAFETY: the value lives through the call and has the size given.
+    checked(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, ptr::from_ref(&value).cast(), size) }).map(drop)
+}
+
+fn get(socket: BorrowedFd<'_>, option: i32) -> io::Result<i32> {
+    let (mut value, mut size) = (0i32, size_of::<i32>() as u32);
+    // SAFETY: value and size live through the call, and the size given is the value's.
+    checked(unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, ptr::from_mut(&mut value).cast(), &mut size) })?;
+    Ok(value)
+}
