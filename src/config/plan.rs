@@ -1,6 +1,6 @@
 //! The configuration as run: made from the configuration as written, or all that is wrong with it is said.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -51,6 +51,8 @@ pub struct Scope<'p> {
 pub struct OutputScope<'s, 'p> {
     pub scope: &'s mut Scope<'p>,
     templates: &'s Templates<'s>,
+    /// Of all outputs, those too with which something is wrong.
+    pub names: &'s mut BTreeSet<String>,
 }
 
 type Templates<'c> = BTreeMap<&'c str, &'c str>;
@@ -112,8 +114,9 @@ pub fn plan(loaded: &Loaded) -> Result<Plan, Errors> {
     let templates = templates(loaded, &mut errors);
     let server = server(loaded, &mut errors);
     let inputs = inputs(loaded, &mut errors);
-    let outputs = outputs(loaded, &templates, &mut errors);
-    let (routes, mut warnings) = routes(loaded, &outputs, &mut errors);
+    let mut names = BTreeSet::new();
+    let outputs = outputs(loaded, &templates, &mut names, &mut errors);
+    let (routes, mut warnings) = routes(loaded, &outputs, &names, &mut errors);
     let hostnames = hostnames(loaded, &mut errors);
     let metrics = only_one(loaded, "metrics", |config| config.metrics.as_ref(), &mut errors).map(|metrics| metrics.listen);
     if inputs.is_empty() && errors.0.is_empty() {
@@ -220,11 +223,11 @@ fn free_name(kind: &str, plans: &[input::Plan]) -> Arc<str> {
     name.into()
 }
 
-fn outputs(loaded: &Loaded, templates: &Templates<'_>, errors: &mut Errors) -> Vec<output::Plan> {
+fn outputs(loaded: &Loaded, templates: &Templates<'_>, names: &mut BTreeSet<String>, errors: &mut Errors) -> Vec<output::Plan> {
     let mut plans: Vec<output::Plan> = Vec::new();
     for (source, config) in &loaded.files {
         let mut scope = Scope { source, errors };
-        let mut scope = OutputScope { scope: &mut scope, templates };
+        let mut scope = OutputScope { scope: &mut scope, templates, names };
         for (span, plan) in config.output.plan(&mut scope) {
             let Some(plan) = plan else { continue };
             if plans.iter().any(|other| other.name == plan.name) {
@@ -259,7 +262,7 @@ fn bound_memory(loaded: &Loaded, plans: &mut [output::Plan], errors: &mut Errors
     }
 }
 
-fn routes(loaded: &Loaded, outputs: &[output::Plan], errors: &mut Errors) -> (Vec<Route>, Vec<Problem>) {
+fn routes(loaded: &Loaded, outputs: &[output::Plan], names: &BTreeSet<String>, errors: &mut Errors) -> (Vec<Route>, Vec<Problem>) {
     let by_name: HashMap<&str, usize> = outputs.iter().enumerate().map(|(i, plan)| (&*plan.name, i)).collect();
     let (mut routes, mut warnings) = (Vec::new(), Vec::new());
     let mut ended = false;
@@ -273,7 +276,7 @@ fn routes(loaded: &Loaded, outputs: &[output::Plan], errors: &mut Errors) -> (Ve
             }
             let selector = written.select.as_ref().and_then(|text| scope.compiled(text, Selector::compile(text.as_ref())));
             let condition = written.condition.as_ref().and_then(|text| scope.compiled(text, Condition::compile(text.as_ref())));
-            let to = targets(written, &by_name, outputs, &mut scope);
+            let to = targets(written, &by_name, names, &mut scope);
             ended |= written.is_final && written.select.is_none() && written.condition.is_none();
             routes.push(Route { selector, condition, to, is_final: written.is_final });
         }
@@ -281,7 +284,7 @@ fn routes(loaded: &Loaded, outputs: &[output::Plan], errors: &mut Errors) -> (Ve
     (routes, warnings)
 }
 
-fn targets(route: &super::Route, by_name: &HashMap<&str, usize>, outputs: &[output::Plan], scope: &mut Scope<'_>) -> Box<[usize]> {
+fn targets(route: &super::Route, by_name: &HashMap<&str, usize>, names: &BTreeSet<String>, scope: &mut Scope<'_>) -> Box<[usize]> {
     if route.to.as_ref().is_empty() {
         scope.error(route.to.span(), "`to` names no output; what is not wanted goes to an `[[output.discard]]`");
     }
@@ -289,8 +292,10 @@ fn targets(route: &super::Route, by_name: &HashMap<&str, usize>, outputs: &[outp
     for name in route.to.as_ref() {
         match by_name.get(name.as_ref().as_str()) {
             Some(i) => targets.push(*i),
+            // What is wrong with it has been said where it stands.
+            None if names.contains(name.as_ref()) => {}
             None => {
-                let suggestion = did_you_mean(name.as_ref(), outputs.iter().map(|plan| &*plan.name));
+                let suggestion = did_you_mean(name.as_ref(), names.iter().map(String::as_str));
                 scope.error(name.span(), format!("no output is called `{}`{suggestion}", name.as_ref()));
             }
         }

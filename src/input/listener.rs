@@ -1,5 +1,6 @@
 //! Sockets: bound here or handed over by systemd, and the loops that accept.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,11 +33,19 @@ const OUT_OF_RESOURCES: Duration = Duration::from_millis(100);
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
 
-/// A socket from systemd (sd_listen_fds(3)), with its FileDescriptorName.
+/// A socket from systemd (sd_listen_fds(3)) with its FileDescriptorName, or of an input that is to be replaced.
 #[derive(Debug)]
 pub struct Given {
     pub name: String,
-    pub socket: OwnedFd,
+    socket: OwnedFd,
+    /// An input has taken it.
+    pub used: Cell<bool>,
+}
+
+impl Given {
+    pub fn new(name: String, socket: OwnedFd) -> Self {
+        Self { name, socket, used: Cell::new(false) }
+    }
 }
 
 /// An input's sockets, before anybody reads them.
@@ -52,7 +61,10 @@ pub struct Opened {
 pub fn open(plan: &Plan, given: &[Given], threads: usize) -> Result<Opened, String> {
     let failed = |error: io::Error| format!("input `{}`: cannot listen on {}: {}", plan.name, plan.address, reason(&error));
     let sockets = match given.iter().find(|given| fits(given, plan)) {
-        Some(given) => vec![given.socket.try_clone().map(Socket::from).map_err(failed)?],
+        Some(given) => {
+            given.used.set(true);
+            vec![given.socket.try_clone().map(Socket::from).map_err(failed)?]
+        }
         None => bind(plan, threads).map_err(failed)?,
     };
     for socket in &sockets {
@@ -74,7 +86,7 @@ fn fits(given: &Given, plan: &Plan) -> bool {
     };
     let same_kind = socket.r#type().is_ok_and(|given| given == kind);
     let same_address = || local_address(&socket).is_some_and(|address| address == plan.address);
-    same_kind && (given.name == *plan.name || same_address())
+    same_kind && (given.name.is_empty() || given.name == *plan.name || same_address())
 }
 
 fn local_address(socket: &Socket) -> Option<Address> {
@@ -184,6 +196,11 @@ fn prepare_datagrams(socket: &Socket, plan: &Plan) -> io::Result<()> {
 }
 
 impl Opened {
+    /// The first of its sockets once more.
+    pub fn duplicate(&self) -> io::Result<Given> {
+        Ok(Given::new(String::new(), self.sockets[0].try_clone()?.into()))
+    }
+
     /// Lets the threads read. The sockets are closed when the input's `stop` is cancelled.
     pub fn start(self, shared: &Arc<Shared>, workers: &Arc<Workers>, names: &Arc<Names>, tracker: &TaskTracker) -> io::Result<()> {
         match self.transport {

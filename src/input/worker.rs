@@ -102,6 +102,17 @@ impl Workers {
         let _ = all_done.recv().await;
     }
 
+    /// Every thread has done something for us within the time.
+    pub async fn answer_within(&self, time: std::time::Duration) -> bool {
+        let (done, mut all_done) = mpsc::channel::<()>(1);
+        (0..self.count()).for_each(|i| {
+            let done = done.clone();
+            self.on(i, move |_| drop(done));
+        });
+        drop(done);
+        tokio::time::timeout(time, all_done.recv()).await.is_ok()
+    }
+
     /// Ends the threads; what they have still to hand over is handed over first.
     pub fn finish(self) -> Vec<std::thread::JoinHandle<()>> {
         self.threads

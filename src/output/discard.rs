@@ -17,6 +17,7 @@ pub(super) fn plan(config: &Config, _scope: &mut OutputScope<'_, '_>) -> Option<
     Some(Plan {
         name: config.name.as_str().into(),
         kind: "discard",
+        place: "nowhere".to_owned(),
         format: Format::template(nothing),
         address: None,
         envelope: Envelope::Datagram,

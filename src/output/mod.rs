@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use crate::config::OutputScope;
 use crate::metrics::OutputCounters;
-use crate::queue::{Bounds, Chunk};
-use crate::route::Envelope;
+use crate::queue::{Bounds, Chunk, Queue};
+use crate::route::{Destination, Envelope};
 use crate::template::{Format, Template};
 
 pub use queue_config::{QueueConfig, SMALLEST_QUEUE};
@@ -37,7 +37,12 @@ macro_rules! kinds {
             pub fn plan(&self, scope: &mut OutputScope<'_, '_>) -> Vec<(Range<usize>, Option<Plan>)> {
                 let mut plans = Vec::new();
                 $(for config in &self.$kind {
-                    plans.push((config.span(), $kind::plan(config.as_ref(), scope)));
+                    let (span, config) = (config.span(), config.as_ref());
+                    if config.name.is_empty() {
+                        scope.scope.error(span.clone(), "an output's `name` is empty: routes need one");
+                    }
+                    scope.names.insert(config.name.clone());
+                    plans.push((span, $kind::plan(config, scope)));
                 })*
                 plans
             }
@@ -80,6 +85,8 @@ pub type Make = Box<dyn Fn(&Arc<OutputCounters>) -> Box<dyn Output> + Send + Syn
 pub struct Plan {
     pub name: Arc<str>,
     pub kind: &'static str,
+    /// Where everything goes that has no address of its own, for `explain`.
+    pub place: String,
     pub format: Format,
     pub address: Option<Template>,
     pub envelope: Envelope,
@@ -92,6 +99,20 @@ pub struct Plan {
     /// Two of the same kind and print deliver in the same way.
     pub print: String,
     pub make: Make,
+}
+
+impl Plan {
+    /// As the router knows it, over its queue.
+    pub fn destination(&self, queue: Arc<Queue>) -> Destination {
+        Destination {
+            name: self.name.clone(),
+            place: self.place.clone(),
+            queue,
+            format: self.format.clone(),
+            address: self.address.clone(),
+            envelope: self.envelope,
+        }
+    }
 }
 
 impl fmt::Debug for Plan {

@@ -23,6 +23,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
     let mut plan = Plan {
         name: config.name.as_str().into(),
         kind: "stdout",
+        place: "standard output".to_owned(),
         format: scope.format(config.format.as_ref(), "file", Escaping::Line)?,
         address: None,
         envelope: Envelope::Line,

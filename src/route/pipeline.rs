@@ -34,6 +34,8 @@ pub enum Envelope {
 #[derive(Debug)]
 pub struct Destination {
     pub name: Arc<str>,
+    /// Where everything goes that has no address of its own.
+    pub place: String,
     pub queue: Arc<Queue>,
     pub format: Format,
     /// The record's address, where the output has more than one place: the path of a file.
@@ -190,7 +192,7 @@ mod tests {
     fn destination(name: &str, envelope: Envelope) -> Destination {
         let queue = Arc::new(Queue::new(Bounds { size: 1 << 20, when_full: WhenFull::Block, shed: None }));
         let format = Format::template(Template::compile("{message}", Escaping::Nothing).expect("a template"));
-        Destination { name: name.into(), queue, format, address: None, envelope }
+        Destination { name: name.into(), place: String::new(), queue, format, address: None, envelope }
     }
 
     fn route(selector: Option<&str>, condition: Option<&str>, to: &[usize], is_final: bool) -> Route {

@@ -34,3 +34,12 @@ fn get(socket: BorrowedFd<'_>, option: i32) -> io::Result<i32> {
     checked(unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, ptr::from_mut(&mut value).cast(), &mut size) })?;
     Ok(value)
 }
+
+/// Takes over a descriptor that this process was started with (sd_listen_fds(3)). None where it is not open.
+pub fn inherited(fd: std::os::fd::RawFd) -> Option<std::os::fd::OwnedFd> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: F_GETFD only asks.
+    checked(unsafe { libc::fcntl(fd, libc::F_GETFD) }).ok()?;
+    // SAFETY: it is open, and the protocol of socket activation gives it to us alone; asked once, at the start.
+    Some(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) })
+}

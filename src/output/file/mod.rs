@@ -100,6 +100,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
     let mut plan = Plan {
         name: config.name.as_str().into(),
         kind: "file",
+        place: config.path.as_ref().clone(),
         format: format?,
         address: path,
         envelope: Envelope::Line,

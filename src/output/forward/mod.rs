@@ -91,6 +91,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
     let mut plan = Plan {
         name: config.name.as_str().into(),
         kind: "forward",
+        place: config.to.as_ref().iter().map(|to| to.as_ref().as_str()).collect::<Vec<_>>().join(", "),
         format: format?,
         address: None,
         envelope,

@@ -1,0 +1,106 @@
+//! The command line as a user meets it: messages and exit codes.
+
+mod common;
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use common::PENSTOCK;
+
+fn penstock(arguments: &[&str]) -> Output {
+    Command::new(PENSTOCK).args(arguments).stdin(Stdio::null()).output().expect("it runs")
+}
+
+fn config(text: &str) -> (common::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("penstock.toml");
+    std::fs::write(&path, text).expect("written");
+    let path = path.display().to_string();
+    (folder, path)
+}
+
+const GOOD: &str = r#"
+[[input.udp]]
+listen = "127.0.0.1:0"
+[[output.discard]]
+name = "nowhere"
+[[output.file]]
+name = "files"
+path = "/tmp/never/{hostname}.log"
+[[route]]
+select = "auth.*"
+where = 'app-name == "sshd"'
+to = ["files"]
+final = true
+[[route]]
+to = ["nowhere"]
+"#;
+
+#[test]
+fn wrong_usage_is_64_and_says_what_is_meant() {
+    let output = penstock(&["chek"]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("'check'"));
+    assert_eq!(penstock(&["--help"]).status.code(), Some(0));
+    assert_eq!(penstock(&["--version"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_wrong_configuration_is_78_with_its_place() {
+    let (_folder, path) = config(&GOOD.replace("hostname}", "hostnam}").replace("[\"nowhere\"]", "[\"nowere\"]"));
+    for command in ["check", "run", "explain"] {
+        let output = penstock(&[command, "--config", &path]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{command}: {text}");
+        assert!(text.contains(&format!("{path}:8:20: no field is called `hostnam`: did you mean `hostname`?")), "{text}");
+        assert!(text.contains(&format!("{path}:15:7: no output is called `nowere`: did you mean `nowhere`?")), "{text}");
+    }
+    let output = penstock(&["check", "--config", "/nonexistent/penstock.toml"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nonexistent/penstock.toml: cannot be read"));
+}
+
+#[test]
+fn every_file_of_conf_d_is_read_in_order() {
+    let (folder, path) = config(GOOD);
+    std::fs::create_dir(folder.path().join("conf.d")).expect("a folder");
+    std::fs::write(folder.path().join("conf.d/10-more.toml"), "[[output.stdout]]\nname = \"out\"\n[[route]]\nto = [\"out\"]\n").expect("written");
+    std::fs::write(folder.path().join("conf.d/ignored.toml~"), "nonsense").expect("written");
+    let output = penstock(&["check", "--config", &path]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("10-more.toml: good (1 inputs, 3 outputs, 3 routes)"), "{text}");
+    std::fs::write(folder.path().join("conf.d/20-wrong.toml"), "[server]\nthread = 1\n").expect("written");
+    let output = penstock(&["check", "--config", &path]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("20-wrong.toml:2:1: unknown key `thread`: did you mean `threads`?"));
+}
+
+#[test]
+fn explain_shows_fields_routes_and_bytes() {
+    let (_folder, path) = config(GOOD);
+    let mut child = Command::new(PENSTOCK)
+        .args(["explain", "--config", &path, "--from", "192.0.2.9"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let raw = "<38>Sep 22 10:11:56 web1 sshd[12]: in\n<14>user \u{1b}logged in\n";
+    child.stdin.take().expect("piped").write_all(raw.as_bytes()).expect("written");
+    let output = child.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for expected in [
+        "grammar: rfc3164",
+        "hostname: web1\n",
+        ":10: yes: select takes auth.info; app-name == \"sshd\": yes, it is \"sshd\"",
+        "to files: /tmp/never/web1.log",
+        "bytes: \"Sep 22 10:11:56 web1 sshd[12]: in\\n\"",
+        ":15: no: route",
+        "grammar: headerless",
+        "hostname: 192.0.2.9 (the peer)",
+        ":10: no: select does not take user.info",
+        "to nowhere: nowhere",
+    ] {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+    assert!(!text.contains('\u{1b}'), "a message cannot act on the terminal");
+}
