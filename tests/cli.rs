@@ -91,13 +91,13 @@ fn explain_shows_fields_routes_and_bytes() {
     for expected in [
         "grammar: rfc3164",
         "hostname: web1\n",
-        ":10: yes: select takes auth.info; app-name == \"sshd\": yes, it is \"sshd\"",
+        ":9: yes: select takes auth.info; app-name == \"sshd\": yes, it is \"sshd\"",
         "to files: /tmp/never/web1.log",
         "bytes: \"Sep 22 10:11:56 web1 sshd[12]: in\\n\"",
-        ":15: no: route",
+        ":14: no: route",
         "grammar: headerless",
         "hostname: 192.0.2.9 (the peer)",
-        ":10: no: select does not take user.info",
+        ":9: no: select does not take user.info",
         "to nowhere: nowhere",
     ] {
         assert!(text.contains(expected), "{expected} in {text}");
