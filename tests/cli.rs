@@ -64,7 +64,8 @@ fn a_wrong_configuration_is_78_with_its_place() {
 fn every_file_of_conf_d_is_read_in_order() {
     let (folder, path) = config(GOOD);
     std::fs::create_dir(folder.path().join("conf.d")).expect("a folder");
-    std::fs::write(folder.path().join("conf.d/10-more.toml"), "[[output.stdout]]\nname = \"out\"\n[[route]]\nto = [\"out\"]\n").expect("written");
+    std::fs::write(folder.path().join("conf.d/10-more.toml"), "[[output.stdout]]\nname = \"out\"\n[[route]]\nto = [\"out\"]\n")
+        .expect("written");
     std::fs::write(folder.path().join("conf.d/ignored.toml~"), "nonsense").expect("written");
     let output = penstock(&["check", "--config", &path]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

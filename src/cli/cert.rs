@@ -1,6 +1,6 @@
 //! `penstock cert`
-use clap::Args;
 use super::Failure;
+use clap::Args;
 
 /// Makes certificates
 #[derive(Debug, Args)]

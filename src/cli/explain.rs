@@ -41,7 +41,8 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Failure> {
     let explainer = Explainer { routes: labelled(&plan, &loaded), destinations: destinations(&plan), input, origin };
     let mut out = io::stdout().lock();
     for line in lines(arguments)? {
-        let line = line.map_err(|error| Failure::new(Exit::System, format!("the messages cannot be read: {}", reason(&error))))?;
+        let line =
+            line.map_err(|error| Failure::new(Exit::System, format!("the messages cannot be read: {}", reason(&error))))?;
         let mut text = Vec::new();
         explainer.explain(&line[..trimmed(&line)], &mut text);
         if out.write_all(&text).is_err() {
@@ -77,7 +78,9 @@ fn lines(arguments: &Arguments) -> Result<Lines, Failure> {
     let reader: Box<dyn BufRead> = match &arguments.file {
         Some(path) => {
             let file = std::fs::File::open(path);
-            Box::new(BufReader::new(file.map_err(|error| Failure::new(Exit::Usage, format!("{}: {}", path.display(), reason(&error))))?))
+            Box::new(BufReader::new(
+                file.map_err(|error| Failure::new(Exit::Usage, format!("{}: {}", path.display(), reason(&error))))?,
+            ))
         }
         None => Box::new(BufReader::new(io::stdin())),
     };
@@ -92,7 +95,11 @@ struct Labelled<'p> {
 
 fn labelled<'p>(plan: &'p Plan, loaded: &config::Loaded) -> Vec<Labelled<'p>> {
     let written = loaded.files.iter().flat_map(|(source, config)| config.route.iter().map(move |route| (source, route)));
-    plan.routes.iter().zip(written).map(|(route, (source, written))| Labelled { route, label: place(source, written.span().start) }).collect()
+    plan.routes
+        .iter()
+        .zip(written)
+        .map(|(route, (source, written))| Labelled { route, label: place(source, written.span().start) })
+        .collect()
 }
 
 fn place(source: &Source, at: usize) -> String {
@@ -141,7 +148,8 @@ impl Explainer<'_> {
         let names = format!("{} ({}.{})", priority.value(), priority.facility().name(), priority.severity().name());
         line(out, "  pri", names.as_bytes());
         let when = message.fields.timestamp.resolve(self.origin.zone, message.received).to_rfc3339();
-        let when = if fields.timestamp == Timestamp::Absent { format!("{when} (of receipt: the message has none)") } else { when };
+        let when =
+            if fields.timestamp == Timestamp::Absent { format!("{when} (of receipt: the message has none)") } else { when };
         line(out, "  timestamp", when.as_bytes());
         let own = if fields.hostname.is_empty() { " (the peer)" } else { "" };
         line(out, "  hostname", &[message.hostname(), own.as_bytes()].concat());
@@ -224,7 +232,8 @@ fn verdict(route: &Route, message: &Message<'_>) -> (bool, String) {
 
 /// What came from outside cannot act on the terminal.
 fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    let text: String = value.utf8_chunks().map(|chunk| format!("{}{}", escaped(chunk.valid()), chunk.invalid().escape_ascii())).collect();
+    let text: String =
+        value.utf8_chunks().map(|chunk| format!("{}{}", escaped(chunk.valid()), chunk.invalid().escape_ascii())).collect();
     out.extend_from_slice(format!("{name}: {text}\n").as_bytes());
 }
 

@@ -1,6 +1,6 @@
 //! `penstock send`
-use clap::Args;
 use super::Failure;
+use clap::Args;
 
 /// Sends messages, to try things out
 #[derive(Debug, Args)]

@@ -60,7 +60,8 @@ fn is_drop_in(path: &Path) -> bool {
 }
 
 fn read(path: &Path) -> Result<(Source, Config), Problem> {
-    let bytes = std::fs::read(path).map_err(|error| Problem::of_file(path.to_owned(), format!("cannot be read: {}", reason(&error))))?;
+    let bytes =
+        std::fs::read(path).map_err(|error| Problem::of_file(path.to_owned(), format!("cannot be read: {}", reason(&error))))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let source = Source { path: path.to_owned(), text: String::from_utf8_lossy(error.as_bytes()).into_owned() };

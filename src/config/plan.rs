@@ -120,10 +120,15 @@ pub fn plan(loaded: &Loaded) -> Result<Plan, Errors> {
     let hostnames = hostnames(loaded, &mut errors);
     let metrics = only_one(loaded, "metrics", |config| config.metrics.as_ref(), &mut errors).map(|metrics| metrics.listen);
     if inputs.is_empty() && errors.0.is_empty() {
-        errors.0.push(Problem::of_file(loaded.files[0].0.path.clone(), "no input: nothing would be received (`[[input.udp]]`)".to_owned()));
+        errors.0.push(Problem::of_file(
+            loaded.files[0].0.path.clone(),
+            "no input: nothing would be received (`[[input.udp]]`)".to_owned(),
+        ));
     }
     if errors.0.is_empty() && routes.is_empty() {
-        errors.0.push(Problem::of_file(loaded.files[0].0.path.clone(), "no route: nothing would be kept (`[[route]]`)".to_owned()));
+        errors
+            .0
+            .push(Problem::of_file(loaded.files[0].0.path.clone(), "no route: nothing would be kept (`[[route]]`)".to_owned()));
     }
     warnings.extend(unused(loaded, &outputs, &routes));
     if errors.0.is_empty() { Ok(Plan { server, metrics, inputs, outputs, routes, hostnames, warnings }) } else { Err(errors) }
@@ -140,7 +145,11 @@ fn only_one<'l, T>(
     for (source, config) in &loaded.files {
         if let Some(value) = table(config) {
             match found {
-                Some((first, _)) => errors.0.push(Problem::at(source, value.span(), format!("`[{name}]` stands in {} already", first.path.display()))),
+                Some((first, _)) => errors.0.push(Problem::at(
+                    source,
+                    value.span(),
+                    format!("`[{name}]` stands in {} already", first.path.display()),
+                )),
                 None => found = Some((source, value)),
             }
         }
@@ -250,7 +259,10 @@ fn bound_memory(loaded: &Loaded, plans: &mut [output::Plan], errors: &mut Errors
     let share = memory.saturating_sub(fixed).checked_div(others).unwrap_or(0);
     if fixed > memory || (others > 0 && share < output::SMALLEST_QUEUE) {
         let (source, span) = given.map_or((&loaded.files[0].0, 0..0), |(source, server)| (source, server.span()));
-        let what = format!("the outputs' queues do not fit into `memory` ({} MiB): raise it, or make `queue.size` smaller", memory >> 20);
+        let what = format!(
+            "the outputs' queues do not fit into `memory` ({} MiB): raise it, or make `queue.size` smaller",
+            memory >> 20
+        );
         errors.0.push(Problem::at(source, span, what));
     }
     for plan in plans {
@@ -262,7 +274,12 @@ fn bound_memory(loaded: &Loaded, plans: &mut [output::Plan], errors: &mut Errors
     }
 }
 
-fn routes(loaded: &Loaded, outputs: &[output::Plan], names: &BTreeSet<String>, errors: &mut Errors) -> (Vec<Route>, Vec<Problem>) {
+fn routes(
+    loaded: &Loaded,
+    outputs: &[output::Plan],
+    names: &BTreeSet<String>,
+    errors: &mut Errors,
+) -> (Vec<Route>, Vec<Problem>) {
     let by_name: HashMap<&str, usize> = outputs.iter().enumerate().map(|(i, plan)| (&*plan.name, i)).collect();
     let (mut routes, mut warnings) = (Vec::new(), Vec::new());
     let mut ended = false;
@@ -284,7 +301,12 @@ fn routes(loaded: &Loaded, outputs: &[output::Plan], names: &BTreeSet<String>, e
     (routes, warnings)
 }
 
-fn targets(route: &super::Route, by_name: &HashMap<&str, usize>, names: &BTreeSet<String>, scope: &mut Scope<'_>) -> Box<[usize]> {
+fn targets(
+    route: &super::Route,
+    by_name: &HashMap<&str, usize>,
+    names: &BTreeSet<String>,
+    scope: &mut Scope<'_>,
+) -> Box<[usize]> {
     if route.to.as_ref().is_empty() {
         scope.error(route.to.span(), "`to` names no output; what is not wanted goes to an `[[output.discard]]`");
     }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::de::{self, Deserializer, Visitor};
 use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
 
 use crate::message::Zone;
 
@@ -126,12 +126,7 @@ read_as_text!(Size, "a size (`64KiB`, `1MB`, a number of bytes)", Self::parse, S
 read_as_text!(Period, "a length of time (`100ms`, `10s`, `5m`, `1h`)", Self::parse, None);
 read_as_text!(Mode, "an octal mode (`\"0640\"`)", Self::parse, None);
 read_as_text!(Network, "a network or address (`10.0.0.0/8`, `fd00::1`)", Self::parse, None);
-read_as_text!(
-    TimeZone,
-    "a time zone (`local`, `utc`, `+02:00`, `Europe/Berlin`)",
-    |text| Zone::parse(text).map(Self),
-    None
-);
+read_as_text!(TimeZone, "a time zone (`local`, `utc`, `+02:00`, `Europe/Berlin`)", |text| Zone::parse(text).map(Self), None);
 
 #[cfg(test)]
 mod tests {

@@ -57,7 +57,13 @@ impl Inputs {
     }
 
     /// Starts what was opened, gives the others their new settings, stops those that are in no plan any more.
-    pub(super) fn apply(&mut self, plans: Vec<Plan>, next: Vec<Next>, workers: &Arc<Workers>, names: &Arc<Names>) -> io::Result<()> {
+    pub(super) fn apply(
+        &mut self,
+        plans: Vec<Plan>,
+        next: Vec<Next>,
+        workers: &Arc<Workers>,
+        names: &Arc<Names>,
+    ) -> io::Result<()> {
         let mut old: Vec<_> = std::mem::take(&mut self.running).into_iter().map(Some).collect();
         let mut starting = Vec::new();
         for (plan, next) in plans.into_iter().zip(next) {
@@ -71,7 +77,12 @@ impl Inputs {
                 Next::New(opened) => {
                     let socket = opened.duplicate()?;
                     let shared = Arc::new(Shared::new(&plan));
-                    self.running.push(Running { shared: shared.clone(), transport: plan.transport, address: plan.address, socket });
+                    self.running.push(Running {
+                        shared: shared.clone(),
+                        transport: plan.transport,
+                        address: plan.address,
+                        socket,
+                    });
                     starting.push((opened, shared));
                 }
             }
@@ -108,6 +119,9 @@ impl Inputs {
 
 impl Running {
     fn is(&self, plan: &Plan) -> bool {
-        self.shared.name == plan.name && self.shared.kind == plan.kind && self.transport == plan.transport && self.address == plan.address
+        self.shared.name == plan.name
+            && self.shared.kind == plan.kind
+            && self.transport == plan.transport
+            && self.address == plan.address
     }
 }

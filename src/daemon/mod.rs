@@ -128,7 +128,12 @@ impl Daemon {
             Self { path: path.to_owned(), server, workers, names, inputs, outputs, registry: Arc::default(), metrics: None };
         daemon.serve_metrics(metrics).await.map_err(Error::Socket)?;
         daemon.register();
-        tracing::info!("penstock {} is ready after {} ms: {}", env!("CARGO_PKG_VERSION"), started.elapsed().as_millis(), daemon.status());
+        tracing::info!(
+            "penstock {} is ready after {} ms: {}",
+            env!("CARGO_PKG_VERSION"),
+            started.elapsed().as_millis(),
+            daemon.status()
+        );
         systemd::ready(&daemon.status());
         Ok(daemon)
     }
@@ -166,7 +171,10 @@ impl Daemon {
                 self.registry.daemon.reloads_failed.add(1);
                 what.lines().for_each(|line| tracing::error!("{line}"));
                 tracing::error!("the configuration was not reloaded; the old one stays in force");
-                systemd::ready(&format!("reload refused, the old configuration stays: {}", what.lines().next().unwrap_or_default()));
+                systemd::ready(&format!(
+                    "reload refused, the old configuration stays: {}",
+                    what.lines().next().unwrap_or_default()
+                ));
             }
         }
         // For logrotate, whatever the configuration says.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::pipeline;
 use crate::metrics::{OutputCounters, Source};
-use crate::output::drive::{self, Command, Handle};
 use crate::output::Plan;
+use crate::output::drive::{self, Command, Handle};
 use crate::queue::Queue;
 use crate::route::{Pipeline, Route};
 
@@ -51,7 +51,11 @@ impl Outputs {
         for running in &self.leaving {
             let fill = running.queue.fill();
             if fill > 0 {
-                tracing::info!("output `{}` is gone from the configuration: it delivers {} KiB that wait, and ends", running.name, fill >> 10);
+                tracing::info!(
+                    "output `{}` is gone from the configuration: it delivers {} KiB that wait, and ends",
+                    running.name,
+                    fill >> 10
+                );
             }
             running.queue.close();
         }

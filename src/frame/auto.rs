@@ -60,7 +60,9 @@ impl Framer {
             break;
         }
         let limit = end.unwrap_or(bytes.len());
-        if self.counted && let Some(count) = next_count(&bytes[..limit]).filter(|count| (1..=self.max).contains(count)) {
+        if self.counted
+            && let Some(count) = next_count(&bytes[..limit]).filter(|count| (1..=self.max).contains(count))
+        {
             return Step::Frame { start: 0, end: count, next: count };
         }
         match end {

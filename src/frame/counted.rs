@@ -11,7 +11,10 @@ const BELIEVED: usize = 1 << 20;
 /// What stands where a count may stand.
 pub(super) enum Count {
     /// `digits SP`, and where the message begins.
-    Is { octets: usize, start: usize },
+    Is {
+        octets: usize,
+        start: usize,
+    },
     IsNot,
     /// The bytes end before it can be said.
     Unknown,

@@ -48,7 +48,8 @@ fn the_framing_is_found_for_each_frame() {
     }
 }
 
-const TRACEBACK: &[u8] = b"<11>boom\nTraceback (most recent call last):\n  File \"x\", line 1\n\nZeroDivisionError: division by zero\0";
+const TRACEBACK: &[u8] =
+    b"<11>boom\nTraceback (most recent call last):\n  File \"x\", line 1\n\nZeroDivisionError: division by zero\0";
 
 #[test]
 fn a_traceback_is_one_message_wherever_the_stream_is_cut() {

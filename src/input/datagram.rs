@@ -25,6 +25,8 @@ use crate::warn_limited;
 const SENDERS: usize = 8192;
 /// Names may change: senders are made anew after this.
 const FORGET: Duration = Duration::from_secs(3600);
+/// A stop reads what has already arrived, for no longer than this.
+const LAST_READS: Duration = Duration::from_secs(1);
 /// A socket that reports an error (an ICMP of an earlier answer) is asked again after this.
 const AFTER_ERROR: Duration = Duration::from_millis(10);
 
@@ -90,7 +92,15 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!("input `{}`: cannot be read: {}", shared.name, reason(&error)),
     };
-    let mut reader = Reader { shared, names, kernel_drops, slots: Receiver::default(), frames: Vec::new(), senders: Senders::default(), touched: Touched::default() };
+    let mut reader = Reader {
+        shared,
+        names,
+        kernel_drops,
+        slots: Receiver::default(),
+        frames: Vec::new(),
+        senders: Senders::default(),
+        touched: Touched::default(),
+    };
     let stop = reader.shared.stop.clone();
     loop {
         worker.unblocked(&reader.touched).await;
@@ -108,7 +118,8 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>) {
             }
         }
     }
-    while reader.receive(socket.as_fd(), &worker).is_ok() {
+    let enough = Instant::now() + LAST_READS;
+    while Instant::now() < enough && reader.receive(socket.as_fd(), &worker).is_ok() {
         worker.unblocked(&reader.touched).await;
     }
     drop(token);
@@ -151,7 +162,8 @@ impl Reader {
             self.frames.push(Frame { span: Span::new(datagram.start, datagram.start + kept), origin, truncated });
         }
         let received = Received::now();
-        let batch = Batch { arena: self.slots.arena(), frames: &self.frames, origins: &self.senders.origins, received: &received };
+        let batch =
+            Batch { arena: self.slots.arena(), frames: &self.frames, origins: &self.senders.origins, received: &received };
         worker.process(&self.shared, &settings, &batch, &mut self.touched);
         Ok(())
     }
@@ -164,7 +176,11 @@ impl Reader {
     fn refuse(&self, peer: Option<IpAddr>) {
         self.shared.counters.refused_allow.add(1);
         if let Some(peer) = peer {
-            warn_limited!(self.shared.log.allow, "input `{}`: a datagram of {peer} was refused: not in `allow`", self.shared.name);
+            warn_limited!(
+                self.shared.log.allow,
+                "input `{}`: a datagram of {peer} was refused: not in `allow`",
+                self.shared.name
+            );
         }
     }
 

@@ -202,12 +202,19 @@ impl Opened {
     }
 
     /// Lets the threads read. The sockets are closed when the input's `stop` is cancelled.
-    pub fn start(self, shared: &Arc<Shared>, workers: &Arc<Workers>, names: &Arc<Names>, tracker: &TaskTracker) -> io::Result<()> {
+    pub fn start(
+        self,
+        shared: &Arc<Shared>,
+        workers: &Arc<Workers>,
+        names: &Arc<Names>,
+        tracker: &TaskTracker,
+    ) -> io::Result<()> {
         match self.transport {
             Transport::Datagram => start_datagrams(self.sockets, shared, workers, names, tracker),
             Transport::Stream => {
                 let [socket] = <[Socket; 1]>::try_from(self.sockets).expect("a stream input has one socket");
-                let door = Door { shared: shared.clone(), workers: workers.clone(), names: names.clone(), tracker: tracker.clone() };
+                let door =
+                    Door { shared: shared.clone(), workers: workers.clone(), names: names.clone(), tracker: tracker.clone() };
                 match self.address {
                     Address::Ip(_) => {
                         let listener = TcpListener::from_std(socket.into())?;

@@ -178,7 +178,11 @@ impl Connection {
         let hello = self.shared.kind == "tcp" && bytes.starts_with(&[0x16, 0x03]);
         if hello {
             let Shared { name, log, .. } = &*self.shared;
-            warn_limited!(log.protocol, "input `{name}`: {} speaks TLS (a ClientHello) to a plain TCP port; closed", self.origin.peer_text);
+            warn_limited!(
+                log.protocol,
+                "input `{name}`: {} speaks TLS (a ClientHello) to a plain TCP port; closed",
+                self.origin.peer_text
+            );
         }
         hello
     }

@@ -35,7 +35,8 @@ impl Peer {
             Some(("sha-256", hex)) => (Algorithm::Sha256, hex, 32),
             _ => return name(text),
         };
-        let octets: Option<Vec<u8>> = hex.split(':').map(|pair| u8::from_str_radix(pair, 16).ok().filter(|_| pair.len() == 2)).collect();
+        let octets: Option<Vec<u8>> =
+            hex.split(':').map(|pair| u8::from_str_radix(pair, 16).ok().filter(|_| pair.len() == 2)).collect();
         match octets.filter(|octets| octets.len() == length) {
             Some(digest) => Ok(Self::Fingerprint(Fingerprint { algorithm, digest })),
             None => Err(format!("a fingerprint of this kind has {length} octets: `sha-256:AB:CD:…`")),

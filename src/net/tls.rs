@@ -149,7 +149,11 @@ pub async fn accept(stream: TcpStream, server: &ServerTls, deadline: Duration) -
 }
 
 /// The client's side of a handshake.
-pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(stream: S, host: &str, tls: &ClientTls) -> Result<client::TlsStream<S>, String> {
+pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    host: &str,
+    tls: &ClientTls,
+) -> Result<client::TlsStream<S>, String> {
     let name = ServerName::try_from(host.to_owned()).map_err(|_| format!("`{host}` is no name for a TLS server"))?;
     TlsConnector::from(tls.config.clone()).connect(name, stream).await.map_err(|error| explained(&error))
 }
@@ -159,10 +163,14 @@ fn explained(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
         Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) => other.to_string(),
-        Some(rustls::Error::NoCertificatesPresented) => "it showed no certificate, and one is required (client-ca, peers)".to_owned(),
+        Some(rustls::Error::NoCertificatesPresented) => {
+            "it showed no certificate, and one is required (client-ca, peers)".to_owned()
+        }
         Some(rustls::Error::AlertReceived(alert)) => format!("the other side refused: TLS alert {alert:?}"),
         Some(rustls::Error::InvalidMessage(_)) => "it does not speak TLS".to_owned(),
-        Some(rustls::Error::PeerIncompatible(why)) => format!("nothing in common: {why:?}; TLS 1.2 with ECDHE or TLS 1.3 is needed"),
+        Some(rustls::Error::PeerIncompatible(why)) => {
+            format!("nothing in common: {why:?}; TLS 1.2 with ECDHE or TLS 1.3 is needed")
+        }
         Some(other) => other.to_string(),
         None if error.kind() == io::ErrorKind::UnexpectedEof => "it closed in the middle of the TLS handshake".to_owned(),
         None => reason(error),
@@ -170,7 +178,8 @@ fn explained(error: &io::Error) -> String {
 }
 
 fn contents(path: &Spanned<PathBuf>) -> Result<String, Wrong> {
-    std::fs::read_to_string(path.as_ref()).map_err(|error| (path.span(), format!("{}: {}", path.as_ref().display(), reason(&error))))
+    std::fs::read_to_string(path.as_ref())
+        .map_err(|error| (path.span(), format!("{}: {}", path.as_ref().display(), reason(&error))))
 }
 
 /// The only use of rustls-pemfile: a list of what the file holds.
@@ -234,7 +243,10 @@ fn client_verifier(files: &ServerFiles<'_>) -> Result<Option<Arc<dyn ClientCertV
     let peers = peers(files.peers)?;
     let Some(ca) = files.client_ca else {
         if let Some((i, _)) = peers.iter().enumerate().find(|(_, peer)| matches!(peer, Peer::Name(_))) {
-            return Err((files.peers[i].span(), "a name needs a `client-ca` that vouches for it; only fingerprints do without".to_owned()));
+            return Err((
+                files.peers[i].span(),
+                "a name needs a `client-ca` that vouches for it; only fingerprints do without".to_owned(),
+            ));
         }
         let path = None;
         return Ok(if peers.is_empty() { None } else { Some(Arc::new(Verifier { path, peers })) });
@@ -288,9 +300,13 @@ impl std::error::Error for Refusal {}
 /// What a verifier of rustls did not like.
 fn why_not(error: &rustls::Error) -> String {
     match error {
-        rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => "its certificate has expired".to_owned(),
+        rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "its certificate has expired".to_owned()
+        }
         rustls::Error::InvalidCertificate(CertificateError::Revoked) => "its certificate is revoked (crl)".to_owned(),
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => "no CA expected here has signed its certificate".to_owned(),
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "no CA expected here has signed its certificate".to_owned()
+        }
         rustls::Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
             "its certificate is not valid yet".to_owned()
         }
@@ -376,12 +392,12 @@ impl ServerCertVerifier for TargetVerifier {
             Ok(verified) if self.peers.is_empty() || named.is_some() => Ok(verified),
             Ok(_) => Err(refused(end_entity, &format!("not one of the peers expected: {}", listed(&self.peers)))),
             // The path is good, the target's own name is not in it: `peers` may allow another.
-            Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. })) => {
-                match named {
-                    Some(_) => Ok(ServerCertVerified::assertion()),
-                    None => Err(refused(end_entity, &format!("its certificate is not for `{}`", server_name.to_str()))),
-                }
-            }
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => match named {
+                Some(_) => Ok(ServerCertVerified::assertion()),
+                None => Err(refused(end_entity, &format!("its certificate is not for `{}`", server_name.to_str()))),
+            },
             Err(error) => Err(refused(end_entity, &why_not(&error))),
         }
     }

@@ -190,7 +190,12 @@ impl Drive {
                 self.counters.retries.add(1);
                 self.counters.failing.set(1);
                 self.failing_since.get_or_insert_with(Instant::now);
-                warn_limited!(self.log, "output `{}`: delivery failed: {why}; it is tried again ({} KiB wait)", self.name, self.queue.fill() >> 10);
+                warn_limited!(
+                    self.log,
+                    "output `{}`: delivery failed: {why}; it is tried again ({} KiB wait)",
+                    self.name,
+                    self.queue.fill() >> 10
+                );
                 false
             }
         }
@@ -220,7 +225,10 @@ impl Drive {
                 let records = lent + self.queue.abandon();
                 self.queue.counters.dropped_stop.add(records as u64);
                 if records > 0 {
-                    tracing::error!("output `{}`: {records} messages could not be delivered before the stop and are lost", self.name);
+                    tracing::error!(
+                        "output `{}`: {records} messages could not be delivered before the stop and are lost",
+                        self.name
+                    );
                 }
                 true
             }

@@ -10,8 +10,7 @@ use nom::sequence::preceded;
 use super::{Parsed, digits, digits_in, fail};
 use crate::message::{Civil, Timestamp};
 
-const MONTHS: [&[u8; 3]; 12] =
-    [b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"];
+const MONTHS: [&[u8; 3]; 12] = [b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"];
 
 /// A stamp, and the colon or blanks after it.
 pub(super) fn timestamp(input: &[u8]) -> Parsed<'_, Timestamp<'_>> {

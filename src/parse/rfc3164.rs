@@ -102,7 +102,9 @@ fn is_host(name: &[u8]) -> bool {
 fn headerless<'b>(text: &'b [u8], priority: Priority, options: &Options) -> Fields<'b> {
     let mut fields = Fields { grammar: Grammar::Headerless, ..Fields::text(priority, text) };
     let mut rest = text.trim_ascii_start_blanks();
-    if options.asctime && let Ok((after, timestamp)) = asctime(rest) {
+    if options.asctime
+        && let Ok((after, timestamp)) = asctime(rest)
+    {
         fields.timestamp = timestamp;
         rest = after;
     }
@@ -148,7 +150,10 @@ mod tests {
             ("<7>2006-11-10T10:43:21.156+02:00 bzorp openvpn[2499]: x", ["bzorp", "openvpn", "2499", "x"]),
             ("<7>2006-11-10T10:43:21.1560000000000 bzorp openvpn[2499]: x", ["bzorp", "openvpn", "2499", "x"]),
             ("<7>Aug 29 02:00:00 bzorp ctld/snmpd[2499]: x", ["bzorp", "ctld", "2499", "x"]),
-            ("<30>Jan  1 00:00:00 cabinet b4fb,UAP-nanoHD-5.43: hostapd: x", ["cabinet", "b4fb,UAP-nanoHD-5.43", "", "hostapd: x"]),
+            (
+                "<30>Jan  1 00:00:00 cabinet b4fb,UAP-nanoHD-5.43: hostapd: x",
+                ["cabinet", "b4fb,UAP-nanoHD-5.43", "", "hostapd: x"],
+            ),
             ("<13>Aug 29 02:00:00 ../escape app: x", ["", "", "", "../escape app: x"]),
             ("Oct 11 22:14:15 mymachine su: no pri", ["mymachine", "su", "", "no pri"]),
             ("<7>2006-10-29T02:00:00.156+01:00", ["", "", "", ""]),
@@ -183,14 +188,17 @@ mod tests {
     fn a_leading_asctime_is_the_timestamp_where_the_input_says_so() {
         let options = Options { asctime: true, ..Options::default() };
         let fields = parse(b"<14>2026-11-20 21:14:26,171 python-app: INFO hello", &options);
-        let stamp = Civil { year: Some(2026), month: 11, day: 20, hour: 21, minute: 14, second: 26, micros: 171_000, offset: None };
+        let stamp =
+            Civil { year: Some(2026), month: 11, day: 20, hour: 21, minute: 14, second: 26, micros: 171_000, offset: None };
         assert_eq!((fields.timestamp, fields.app_name), (Timestamp::Civil(stamp), &b"python-app"[..]));
         assert_eq!(fields.message, b"2026-11-20 21:14:26,171 python-app: INFO hello");
     }
 
     #[test]
     fn what_has_no_true_priority_is_text() {
-        for raw in ["<002>1 x", "<192>x", "<1011>x", "<123456789012345678901234567890>x", "<>x", "<a>x", "plain words", "", "\0\0"] {
+        for raw in
+            ["<002>1 x", "<192>x", "<1011>x", "<123456789012345678901234567890>x", "<>x", "<a>x", "plain words", "", "\0\0"]
+        {
             let fields = parse(raw.as_bytes(), &Options::default());
             assert_eq!((fields.grammar, fields.message), (Grammar::Text, raw.as_bytes()));
             assert_eq!(fields.priority, Priority::DEFAULT);

@@ -23,7 +23,10 @@ pub(super) fn syslog_msg(input: &[u8], priority: Priority) -> Parsed<'_, Fields<
     let message = msg(input)?;
     let grammar = Grammar::Rfc5424;
     let tag: &[u8] = b"";
-    Ok((b"", Fields { grammar, priority, version, timestamp, hostname, app_name, proc_id, msg_id, structured_data, tag, message }))
+    Ok((
+        b"",
+        Fields { grammar, priority, version, timestamp, hostname, app_name, proc_id, msg_id, structured_data, tag, message },
+    ))
 }
 
 fn sp(input: &[u8]) -> Result<&[u8], nom::Err<()>> {

@@ -15,8 +15,25 @@ pub(super) struct Tag<'b> {
 
 /// What a program's logger puts before its text; no program is called this.
 const LEVELS: [&[u8]; 19] = [
-    b"ALERT", b"CRIT", b"CRITICAL", b"DEBUG", b"EMERG", b"ERR", b"ERROR", b"EXCEPTION", b"FATAL", b"INFO", b"INFORMATIONAL",
-    b"LOG", b"NOTICE", b"NOTSET", b"PANIC", b"SEVERE", b"TRACE", b"WARN", b"WARNING",
+    b"ALERT",
+    b"CRIT",
+    b"CRITICAL",
+    b"DEBUG",
+    b"EMERG",
+    b"ERR",
+    b"ERROR",
+    b"EXCEPTION",
+    b"FATAL",
+    b"INFO",
+    b"INFORMATIONAL",
+    b"LOG",
+    b"NOTICE",
+    b"NOTSET",
+    b"PANIC",
+    b"SEVERE",
+    b"TRACE",
+    b"WARN",
+    b"WARNING",
 ];
 
 /// After a timestamp a tag is any word that ends with a colon or with a process in brackets.
@@ -43,7 +60,9 @@ pub(super) fn without_header(text: &[u8]) -> Option<Tag<'_>> {
     }
     let tag = match text[name_end] {
         b':' => built(text, name, b"", name_end + 1),
-        b'[' => bracketed(text, name, 20).filter(|tag| tag.proc_id.iter().all(u8::is_ascii_digit) && tag.whole.ends_with(b":"))?,
+        b'[' => {
+            bracketed(text, name, 20).filter(|tag| tag.proc_id.iter().all(u8::is_ascii_digit) && tag.whole.ends_with(b":"))?
+        }
         _ => return None,
     };
     let after = text.get(tag.whole.len());
@@ -102,7 +121,9 @@ mod tests {
             ("", None),
         ] {
             let found = without_header(text.as_bytes());
-            let names = found.map(|tag| (String::from_utf8_lossy(tag.app_name).into_owned(), String::from_utf8_lossy(tag.proc_id).into_owned()));
+            let names = found.map(|tag| {
+                (String::from_utf8_lossy(tag.app_name).into_owned(), String::from_utf8_lossy(tag.proc_id).into_owned())
+            });
             assert_eq!(names, expected.map(|(name, process)| (name.to_owned(), process.to_owned())), "{text}");
         }
         assert_eq!(without_header(format!("{}: x", "a".repeat(49)).as_bytes()), None);

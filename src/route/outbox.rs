@@ -128,7 +128,9 @@ impl Outbox {
     /// The queue for whose room a reader with these traces has to wait.
     pub fn blocked_by(&self, touched: &Touched) -> Option<Arc<Queue>> {
         let blocked = |slot: &usize| self.slots[*slot].blocked;
-        if touched.generation == self.generation && let Some(slot) = touched.slots.iter().copied().find(blocked) {
+        if touched.generation == self.generation
+            && let Some(slot) = touched.slots.iter().copied().find(blocked)
+        {
             return Some(self.pipeline.destinations[slot].queue.clone());
         }
         let kept: usize = self.slots.iter().filter(|slot| slot.blocked).map(|slot| slot.chunk.cost()).sum();

@@ -11,7 +11,15 @@ pub fn of_address(address: IpAddr) -> Option<String> {
     let address = socket2::SockAddr::from(std::net::SocketAddr::new(address, 0));
     // SAFETY: the address and its length are socket2's; the buffer and its size belong together.
     let result = unsafe {
-        libc::getnameinfo(address.as_ptr().cast(), address.len(), name.as_mut_ptr(), name.len() as u32, ptr::null_mut(), 0, libc::NI_NAMEREQD)
+        libc::getnameinfo(
+            address.as_ptr().cast(),
+            address.len(),
+            name.as_mut_ptr(),
+            name.len() as u32,
+            ptr::null_mut(),
+            0,
+            libc::NI_NAMEREQD,
+        )
     };
     if result != 0 {
         return None;

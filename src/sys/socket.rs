@@ -25,13 +25,16 @@ pub fn count_drops(socket: BorrowedFd<'_>) -> io::Result<()> {
 fn set(socket: BorrowedFd<'_>, option: i32, value: i32) -> io::Result<()> {
     let size = size_of::<i32>() as u32;
     // SAFETY: the value lives through the call and has the size given.
-    checked(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, ptr::from_ref(&value).cast(), size) }).map(drop)
+    checked(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, ptr::from_ref(&value).cast(), size) })
+        .map(drop)
 }
 
 fn get(socket: BorrowedFd<'_>, option: i32) -> io::Result<i32> {
     let (mut value, mut size) = (0i32, size_of::<i32>() as u32);
     // SAFETY: value and size live through the call, and the size given is the value's.
-    checked(unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, ptr::from_mut(&mut value).cast(), &mut size) })?;
+    checked(unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, ptr::from_mut(&mut value).cast(), &mut size)
+    })?;
     Ok(value)
 }
 

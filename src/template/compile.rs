@@ -32,7 +32,11 @@ pub(super) fn compile(text: &str) -> Result<Vec<Part>, CompileError> {
             continue;
         }
         let Ok((after, placeholder)) = placeholder(rest) else {
-            let what = if rest.starts_with('}') { "a lone `}`: write `}}` for a brace" } else { "`{` without its `}`: write `{{` for a brace" };
+            let what = if rest.starts_with('}') {
+                "a lone `}`: write `}}` for a brace"
+            } else {
+                "`{` without its `}`: write `{{` for a brace"
+            };
             return Err(CompileError { offset, what: what.to_owned() });
         };
         parts.push(placeholder.part().map_err(|what| CompileError { offset, what })?);

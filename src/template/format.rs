@@ -1,8 +1,8 @@
 //! The formats an output can name: `rfc5424`, `rfc3164`, `file`, `json`, `raw`, or a template of the configuration.
 
 use super::clock::Stamp;
-use super::field::{number, tag};
 use super::field::{Moment, Of, Wall};
+use super::field::{number, tag};
 use super::{Escaping, Scratch, Template, json};
 use crate::message::{Grammar, Message};
 
@@ -94,9 +94,7 @@ impl Format {
         pri(message, out);
         out.extend_from_slice(b"1 ");
         self.moments[0].append(message, &mut scratch.clock, out);
-        for (value, longest) in
-            [(message.hostname(), 255), (fields.app_name, 48), (fields.proc_id, 128), (fields.msg_id, 32)]
-        {
+        for (value, longest) in [(message.hostname(), 255), (fields.app_name, 48), (fields.proc_id, 128), (fields.msg_id, 32)] {
             out.push(b' ');
             header_field(value, longest, out);
         }

@@ -13,8 +13,8 @@ mod text;
 
 use crate::message::Message;
 
-pub use compile::{CompileError, must_not_panic};
 pub(crate) use compile::did_you_mean;
+pub use compile::{CompileError, must_not_panic};
 pub use field::{Field, SdPath};
 pub use format::Format;
 pub use text::{Escaping, is_plain};

@@ -44,7 +44,10 @@ fn fields_and_filters() {
         ("{hostname|upper} {hostname|lower} {app-name|first:2}", "HOST host ap"),
         ("{sd[a][x]} {sd[a][y]} {sd[b][x]|default:none}", "1 - none"),
         ("{message}|{message|json}", "two#012lines|\"two\\nlines\""),
-        ("{timestamp} {timestamp|utc} {timestamp:%Y-%m-%d|utc}", "2003-10-11T22:14:15.003Z 2003-10-11T22:14:15.003000Z 2003-10-11"),
+        (
+            "{timestamp} {timestamp|utc} {timestamp:%Y-%m-%d|utc}",
+            "2003-10-11T22:14:15.003Z 2003-10-11T22:14:15.003000Z 2003-10-11",
+        ),
         ("{received|utc} {received:%H:%M:%S|utc}", "2026-11-20T21:14:26.500000Z 21:14:26"),
         ("{{{peer}}} {input} {tag}", "{192.0.2.7} net app[12]:"),
     ] {

@@ -56,7 +56,8 @@ impl Server {
 
     /// Replaces the configuration; it is read with the next [`Server::hup`].
     pub fn configure(&self, config: &str) {
-        std::fs::write(self.path("penstock.toml"), config.replace("{dir}", &self.folder.path().display().to_string())).expect("written");
+        std::fs::write(self.path("penstock.toml"), config.replace("{dir}", &self.folder.path().display().to_string()))
+            .expect("written");
     }
 
     /// Where an input listens, by its name.

@@ -67,7 +67,11 @@ fn chain<'t>(
         nodes.push(node);
         rest = after;
     }
-    if nodes.len() == 1 { nodes.pop().map_or(Err(expected(rest, "a test")), |node| Ok((rest, node))) } else { Ok((rest, joined(nodes))) }
+    if nodes.len() == 1 {
+        nodes.pop().map_or(Err(expected(rest, "a test")), |node| Ok((rest, node)))
+    } else {
+        Ok((rest, joined(nodes)))
+    }
 }
 
 /// `"not" one / "(" any ")" / test`
@@ -112,9 +116,8 @@ enum Operator {
 fn test(input: &str) -> Compiled<'_, Node> {
     let start = input.trim_start();
     let (rest, field) = field(start)?;
-    let (rest, operator) = operator(rest).map_err(|_| {
-        expected(rest, "one of `== != < <= > >= contains startswith endswith matches in`")
-    })?;
+    let (rest, operator) =
+        operator(rest).map_err(|_| expected(rest, "one of `== != < <= > >= contains startswith endswith matches in`"))?;
     let place = rest.trim_start();
     let (rest, values) = values(place, operator)?;
     let matcher = matcher(&field, operator, &values).map_err(|what| Wrong { at: place, what })?;
@@ -193,10 +196,12 @@ fn one_value(input: &str) -> Compiled<'_, String> {
         return quoted(input, rest);
     }
     if let Some(rest) = input.strip_prefix('\'') {
-        let (text, rest) = rest.split_once('\'').ok_or_else(|| Wrong { at: input, what: "a text without its closing `'`".to_owned() })?;
+        let (text, rest) =
+            rest.split_once('\'').ok_or_else(|| Wrong { at: input, what: "a text without its closing `'`".to_owned() })?;
         return Ok((rest, text.to_owned()));
     }
-    let word: Parsed<'_, &str> = take_while1(|c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/')).parse(input);
+    let word: Parsed<'_, &str> =
+        take_while1(|c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/')).parse(input);
     word.map(|(rest, word)| (rest, word.to_owned())).map_err(|_| expected(input, "a value: `\"text\"`, a number or a name"))
 }
 
@@ -244,10 +249,14 @@ fn numbers(field: &Field, values: &[String], operator: Operator) -> Option<Resul
     }
     let number: fn(&String) -> Result<u32, String> = match field {
         Field::Facility => |name| {
-            Facility::parse(name).map(|f| f.0.into()).ok_or_else(|| format!("no facility is called `{name}`{}", did_you_mean(name, FACILITIES)))
+            Facility::parse(name)
+                .map(|f| f.0.into())
+                .ok_or_else(|| format!("no facility is called `{name}`{}", did_you_mean(name, FACILITIES)))
         },
         Field::Severity => |name| {
-            Severity::parse(name).map(|s| s.0.into()).ok_or_else(|| format!("no severity is called `{name}`{}", did_you_mean(name, SEVERITIES)))
+            Severity::parse(name)
+                .map(|s| s.0.into())
+                .ok_or_else(|| format!("no severity is called `{name}`{}", did_you_mean(name, SEVERITIES)))
         },
         Field::Pri | Field::Version => |text| text.parse().map_err(|_| format!("`{text}` is no number")),
         _ => return None,
