@@ -12,8 +12,6 @@ pub enum State {
     Pending,
     /// The destination will never take it.
     Rejected,
-    /// Dropped on the way in, by its severity.
-    Shed,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -101,13 +99,15 @@ impl Chunk {
         self.pending = 0;
     }
 
-    /// Drops the records of this severity number and above; how many.
+    /// Drops the records of this severity number and above, and what they cost; how many.
     pub(super) fn shed(&mut self, severity: u8) -> usize {
         let before = self.pending;
-        for i in 0..self.records.len() {
-            if self.records[i].severity >= severity {
-                self.settle(i, State::Shed);
-            }
+        if !self.records.iter().any(|record| record.severity >= severity) {
+            return 0;
+        }
+        let old = std::mem::take(self);
+        for record in old.records.iter().filter(|record| record.severity < severity) {
+            self.add(record.address.of(&old.bytes), record.body.of(&old.bytes), record.severity);
         }
         before - self.pending
     }

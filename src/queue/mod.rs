@@ -99,21 +99,24 @@ impl Queue {
     pub fn push(&self, chunk: &mut Chunk) -> bool {
         let mut inner = self.lock();
         let fill = inner.fill();
+        if let Some(shed) = inner.bounds.shed.filter(|shed| fill > shed.above) {
+            self.counters.dropped_shed.add(chunk.shed(shed.severity) as u64);
+            if chunk.pending() == 0 {
+                chunk.clear();
+                return true;
+            }
+        }
         // A chunk that is larger than the whole queue passes when the queue is empty, or it would wait for ever.
         let full = fill > 0 && fill + chunk.cost() > inner.bounds.size;
         if full && inner.bounds.when_full == WhenFull::Block && !inner.closed {
             return false;
         }
-        let mut taken = std::mem::replace(chunk, inner.spare.pop().unwrap_or_default());
         if full || inner.closed {
-            self.counters.dropped_full.add(taken.pending() as u64);
-            taken.clear();
-            inner.recycle(taken);
+            self.counters.dropped_full.add(chunk.pending() as u64);
+            chunk.clear();
             return true;
         }
-        if let Some(shed) = inner.bounds.shed.filter(|shed| fill > shed.above) {
-            self.counters.dropped_shed.add(taken.shed(shed.severity) as u64);
-        }
+        let taken = std::mem::replace(chunk, inner.spare.pop().unwrap_or_default());
         self.counters.queued.add(taken.pending() as u64);
         inner.waiting_bytes += taken.cost();
         inner.waiting.push_back(taken);
