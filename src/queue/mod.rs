@@ -172,6 +172,11 @@ impl Queue {
         }
     }
 
+    /// Lends what waits at this moment, without waiting for more.
+    pub fn lend_now(&self, batch: &mut Vec<Chunk>) {
+        self.lock().lend(batch, usize::MAX);
+    }
+
     /// What was lent is settled: it is forgotten and its memory used again.
     pub fn acknowledge(&self, batch: &mut Vec<Chunk>) {
         let mut inner = self.lock();
