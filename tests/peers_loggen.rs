@@ -10,7 +10,7 @@ use std::process::Command;
 
 use common::{Server, has};
 use peers::certificates::Ca;
-use peers::{assert_each_once, run};
+use peers::{assert_each_once, try_run};
 
 const CONFIG: &str = r#"
 [[input.udp]]
@@ -67,8 +67,10 @@ fn assert_all_arrive(server: &Server, load: &Load, options: &[&str], target: &[&
     for (option, number) in numbers {
         command.arg(format!("{option}={number}"));
     }
-    run(command.args(options).args(target), b"");
-    let lines = server.lines("out", load.number * load.connections);
+    let output = try_run(command.args(options).args(target), b"");
+    let (count, said) = (load.number * load.connections, String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains(&format!("count={count},")), "{said}");
+    let lines = server.lines("out", count);
     let expected: Vec<_> =
         (0..load.connections).flat_map(|thread| (0..load.number).map(move |number| format!("seq: {number:010}, thread: {thread:04}"))).collect();
     let numbers: Vec<_> = lines.iter().map(|line| numbers_of(line)).collect();
@@ -133,6 +135,6 @@ fn by_tls() {
     for format in FORMATS {
         let server = Server::start(&format!("{input}{CONFIG}"));
         let [host, port] = ip(&server, "tls");
-        assert_all_arrive(&server, &FAST, &[&["--inet", "--use-ssl"], format].concat(), &[&host, &port]);
+        assert_all_arrive(&server, &FAST, &[&["--use-ssl"], format].concat(), &[&host, &port]);
     }
 }

@@ -118,6 +118,27 @@ fn from_rsyslogd_by_tcp_octet_counted() {
     from_rsyslogd("[[input.tcp]]\nlisten = \"127.0.0.1:0\"\n", "tcp", action, "", COUNT);
 }
 
+/// A counted frame may hold line feeds; in a file they are escaped.
+#[test]
+fn a_message_of_several_lines_stays_one_from_rsyslogd_and_to_it() {
+    if !has("rsyslogd") {
+        return;
+    }
+    let global = "global(parser.escapeControlCharactersOnReceive=\"off\")\n";
+    let last = Server::start(&format!("[[input.tcp]]\nlisten = \"127.0.0.1:0\"\n{PENSTOCK}{PENSTOCK_OUT}"));
+    let to_last = format!("target=\"127.0.0.1\" port=\"{}\" protocol=\"tcp\"", last.address("tcp").port());
+    let action = format!("*.* action(type=\"omfwd\" {to_last} tcp_framing=\"octet-counted\" template=\"RSYSLOG_SyslogProtocol23Format\")\n");
+    let rsyslogd = Rsyslogd::start(&format!("{global}{RSYSLOGD_IN}{action}"));
+    let to_rsyslogd = format!("to = [\"tcp://127.0.0.1:{}\"]\n", rsyslogd.port("port"));
+    let first = Server::start(&format!("[[input.tcp]]\nlisten = \"127.0.0.1:0\"\n{PENSTOCK}[[output.forward]]\nname = \"out\"\n{to_rsyslogd}"));
+    let message = "<11>1 2026-11-20T21:14:26Z web app 1 - - boom\nTraceback:\n  <13>line\r\n\tlast";
+    let stream = TcpStream::connect(first.address("tcp"));
+    let frames = format!("{} {message}", message.len()).repeat(3);
+    stream.and_then(|mut stream| stream.write_all(frames.as_bytes())).expect("sent");
+    let expected = "11 web app 1 boom#012Traceback:#012  <13>line#015#012#011last";
+    assert_eq!(last.lines("out", 3), [expected; 3]);
+}
+
 fn tls_input(ca: &Ca) -> String {
     let folder = ca.folder().display();
     format!(

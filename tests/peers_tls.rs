@@ -160,6 +160,27 @@ fn a_revoked_client_is_refused_and_no_other() {
     assert_eq!(server.lines("out", 1), ["host app hello"]);
 }
 
+/// A list that revokes nothing would let everybody in.
+#[test]
+fn a_revocation_list_that_cannot_be_used_is_an_error_at_its_place() {
+    if !has("openssl") {
+        return;
+    }
+    let ca = ca();
+    ca.old_revocation_list();
+    for file in ["old.pem", "ca.pem"] {
+        let options = format!("client-ca = \"{{ca}}/ca.pem\"\ncrl = \"{{ca}}/{file}\"");
+        let folder = ca.folder().display().to_string();
+        let path = ca.path("penstock.toml");
+        let config = CONFIG.replace("{options}", &options).replace("{ca}", &folder).replace("{dir}", &folder);
+        std::fs::write(&path, config).expect("written");
+        let output = try_run(Command::new(common::PENSTOCK).args(["check", "--config"]).arg(&path), b"");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{file}: {text}");
+        assert!(text.contains("penstock.toml:7:7: ") && text.contains(&format!("{folder}/{file}")), "{file}: {text}");
+    }
+}
+
 #[test]
 fn a_client_whose_certificate_has_expired_is_refused() {
     if !has("openssl") {

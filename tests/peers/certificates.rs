@@ -12,6 +12,7 @@ const CONFIG: &str = r#"
 default_ca = here
 [here]
 database = {dir}/index
+crlnumber = {dir}/crlnumber
 rand_serial = yes
 new_certs_dir = {dir}
 certificate = {dir}/ca.pem
@@ -47,6 +48,7 @@ impl Ca {
         let ca = Self { folder: tempfile::tempdir().expect("a folder") };
         std::fs::write(ca.path("ca.cnf"), CONFIG.replace("{dir}", &ca.folder.path().display().to_string())).expect("written");
         std::fs::write(ca.path("index"), "").expect("written");
+        std::fs::write(ca.path("crlnumber"), "01\n").expect("written");
         let subject = format!("/CN={name}");
         ca.openssl(&["req", "-x509", "-config", "ca.cnf", "-days", "2", "-subj", &subject, "-out", "ca.pem", "-keyout", "ca.key"], &EC_KEY);
         ca
@@ -74,6 +76,13 @@ impl Ca {
     pub fn revoke(&self, name: &str) {
         self.openssl(&["ca", "-config", "ca.cnf", "-revoke", &format!("{name}.pem")], &[]);
         self.openssl(&["ca", "-config", "ca.cnf", "-gencrl", "-out", "crl.pem"], &[]);
+    }
+
+    /// `old.pem`: a list of version 1, which RFC 5280 (section 5.1.2.1) allows to no CA any more.
+    pub fn old_revocation_list(&self) {
+        let text = std::fs::read_to_string(self.path("ca.cnf")).expect("written by us");
+        std::fs::write(self.path("old.cnf"), text.replace("crlnumber", "#")).expect("written");
+        self.openssl(&["ca", "-config", "old.cnf", "-gencrl", "-out", "old.pem"], &[]);
     }
 
     /// As penstock's option `peers` and its log have it.

@@ -27,12 +27,12 @@ impl Rsyslogd {
         Self { running: Running::start(&mut command), folder }
     }
 
-    /// What its `imtcp` wrote to `listenPortFileName="{dir}/NAME"`.
+    /// What its `imtcp` wrote to `listenPortFileName="{dir}/NAME"`, which it does a moment before it listens.
     pub fn port(&self, name: &str) -> u16 {
         let mut port = None;
         wait_until(&format!("rsyslogd listens: {name}"), || {
             port = self.read(name).trim().parse().ok();
-            port.is_some()
+            port.is_some_and(|port| is_open("tcp", port, LISTENS))
         });
         port.expect("it was read")
     }
@@ -75,11 +75,21 @@ pub fn free_udp_port() -> u16 {
 
 /// Waits until somebody has bound the port.
 pub fn wait_for_udp(port: u16) {
-    let bound = format!(":{port:04X} ");
-    wait_until(&format!("somebody listens on UDP port {port}"), || {
-        let sockets = std::fs::read_to_string("/proc/net/udp").expect("Linux has it");
-        sockets.lines().any(|line| line.split(": ").nth(1).is_some_and(|rest| rest.split(" ").next().is_some_and(|local| format!("{local} ").ends_with(&bound))))
-    });
+    wait_until(&format!("somebody listens on UDP port {port}"), || is_open("udp", port, BOUND));
+}
+
+/// The states of proc(5)'s tables: TCP_LISTEN, and TCP_CLOSE for a datagram socket without a peer.
+const LISTENS: &str = "0A";
+const BOUND: &str = "07";
+
+/// Looks up the port among the IPv4 sockets of a protocol.
+fn is_open(protocol: &str, port: u16, state: &str) -> bool {
+    let sockets = std::fs::read_to_string(format!("/proc/net/{protocol}")).expect("Linux has it");
+    let end = format!(":{port:04X}");
+    sockets.lines().any(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        matches!(fields[..], [_, local, _, found, ..] if local.ends_with(&end) && found == state)
+    })
 }
 
 fn path_with_sbin() -> String {
