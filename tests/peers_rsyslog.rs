@@ -7,9 +7,9 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 
 use common::{Server, has};
-use peers::assert_each_once;
+use peers::{assert_each_once, wait_for_udp};
 use peers::certificates::Ca;
-use peers::rsyslogd::{Rsyslogd, free_udp_port, wait_for_udp};
+use peers::rsyslogd::{Rsyslogd, free_udp_port};
 
 const COUNT: usize = 2000;
 /// So many at a time go by UDP; they fit into the smallest receive buffer there is.

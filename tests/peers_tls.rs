@@ -5,9 +5,9 @@ mod peers;
 
 use std::process::{Command, Stdio};
 
-use common::{Server, has};
+use common::{PENSTOCK, Server, free_port, has};
 use peers::certificates::Ca;
-use peers::{Running, assert_each_once, run, script, try_run};
+use peers::{Running, assert_each_once, run, script, try_run, wait_for_tcp};
 
 const VERSIONS: [&str; 2] = ["-tls1_2", "-tls1_3"];
 const MESSAGE: &str = "<14>Nov 20 21:14:26 host app: hello\n";
@@ -160,25 +160,36 @@ fn a_revoked_client_is_refused_and_no_other() {
     assert_eq!(server.lines("out", 1), ["host app hello"]);
 }
 
-/// A list that revokes nothing would let everybody in.
+/// `check` refuses the file at the place of `crl`, and names it.
+fn assert_no_revocation_list(ca: &Ca, file: &str) {
+    let folder = ca.folder().display().to_string();
+    let options = format!("client-ca = \"{folder}/ca.pem\"\ncrl = \"{folder}/{file}\"");
+    let path = ca.path("penstock.toml");
+    let config = CONFIG.replace("{options}", &options).replace("{ca}", &folder).replace("{dir}", &folder);
+    std::fs::write(&path, config).expect("written");
+    let output = try_run(Command::new(PENSTOCK).args(["check", "--config"]).arg(&path), b"");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{file}: {text}");
+    assert!(text.contains("penstock.toml:7:7: ") && text.contains(&format!("{folder}/{file}")), "{file}: {text}");
+}
+
 #[test]
-fn a_revocation_list_that_cannot_be_used_is_an_error_at_its_place() {
+fn a_revocation_list_of_version_1_is_an_error_at_its_place() {
     if !has("openssl") {
         return;
     }
     let ca = ca();
     ca.old_revocation_list();
-    for file in ["old.pem", "ca.pem"] {
-        let options = format!("client-ca = \"{{ca}}/ca.pem\"\ncrl = \"{{ca}}/{file}\"");
-        let folder = ca.folder().display().to_string();
-        let path = ca.path("penstock.toml");
-        let config = CONFIG.replace("{options}", &options).replace("{ca}", &folder).replace("{dir}", &folder);
-        std::fs::write(&path, config).expect("written");
-        let output = try_run(Command::new(common::PENSTOCK).args(["check", "--config"]).arg(&path), b"");
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(78), "{file}: {text}");
-        assert!(text.contains("penstock.toml:7:7: ") && text.contains(&format!("{folder}/{file}")), "{file}: {text}");
+    assert_no_revocation_list(&ca, "old.pem");
+}
+
+/// Where nothing is revoked by mistake, everybody gets in.
+#[test]
+fn a_file_without_a_revocation_list_is_an_error_at_its_place() {
+    if !has("openssl") {
+        return;
     }
+    assert_no_revocation_list(&ca(), "ca.pem");
 }
 
 #[test]
@@ -285,4 +296,61 @@ fn a_sender_that_closes_at_once_without_reading_loses_nothing() {
         run(&mut sender, b"");
         assert_each_once(&server.lines("out", 20_000), &expected);
     }
+}
+
+/// penstock sends to a server with this certificate: nothing goes out, and the log says what is wrong with whom.
+fn assert_server_refused(signer: &Ca, name: &str, options: &str, ca: &Ca, reasons: &[&str]) {
+    let port = free_port();
+    let mut command = Command::new("openssl");
+    command.args(["s_server", "-quiet", "-accept", &format!("127.0.0.1:{port}")]);
+    command.arg("-cert").arg(signer.path(&format!("{name}.pem"))).arg("-key").arg(signer.path(&format!("{name}.key")));
+    let received = tempfile::NamedTempFile::new().expect("a file");
+    let _server = Running::start(command.stdout(received.reopen().expect("opened")).stderr(Stdio::null()));
+    wait_for_tcp(port);
+    let folder = ca.folder().display();
+    let penstock = Server::start(&format!(
+        "[[input.udp]]\nlisten = \"127.0.0.1:0\"\n[[route]]\nto = [\"out\"]\n[[output.forward]]\nname = \"out\"\n\
+         to = [\"tls://localhost:{port}\"]\nca = \"{folder}/ca.pem\"\n{options}"
+    ));
+    let sender = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
+    sender.send_to(MESSAGE.as_bytes(), penstock.address("udp")).expect("sent");
+    let line = penstock.wait_for_log(&format!("tls://localhost:{port}: "));
+    for reason in reasons {
+        assert!(line.contains("output `out`") && line.contains(reason), "{reason} in {line}");
+    }
+    assert_eq!(std::fs::read(received.path()).expect("read"), b"");
+}
+
+#[test]
+fn a_server_of_another_ca_gets_nothing() {
+    if !has("openssl") {
+        return;
+    }
+    let (ca, other) = (ca(), Ca::new("another CA"));
+    other.server("relay.example");
+    let subject = format!("subject \"CN=relay.example\", names [relay.example, localhost, 127.0.0.1], {}", other.fingerprint("relay.example"));
+    assert_server_refused(&other, "relay.example", "", &ca, &["no CA expected here has signed its certificate", &subject]);
+}
+
+#[test]
+fn a_server_of_another_name_gets_nothing() {
+    if !has("openssl") {
+        return;
+    }
+    let ca = ca();
+    ca.client("relay.example");
+    let subject = format!("subject \"CN=relay.example\", names [relay.example], {}", ca.fingerprint("relay.example"));
+    assert_server_refused(&ca, "relay.example", "", &ca, &["its certificate is not for `localhost`", &subject]);
+    let peers = "peers = [\"other.example\"]\n";
+    assert_server_refused(&ca, "penstock.example", peers, &ca, &["not one of the peers expected: other.example", "subject \"CN=penstock.example\""]);
+}
+
+#[test]
+fn a_server_whose_certificate_has_expired_gets_nothing() {
+    if !has("openssl") {
+        return;
+    }
+    let ca = ca();
+    ca.expired_client("localhost");
+    assert_server_refused(&ca, "localhost", "", &ca, &["its certificate has expired", "subject \"CN=localhost\""]);
 }

@@ -102,3 +102,31 @@ pub fn assert_each_once<A: AsRef<str>, E: AsRef<str>>(arrived: &[A], expected: &
         strange.iter().take(3).collect::<Vec<_>>()
     );
 }
+
+/// Waits until somebody listens on the port.
+pub fn wait_for_tcp(port: u16) {
+    wait_until(&format!("somebody listens on TCP port {port}"), || is_listening(port));
+}
+
+pub fn is_listening(port: u16) -> bool {
+    is_open("tcp", port, LISTENS)
+}
+
+/// Waits until somebody has bound the port.
+pub fn wait_for_udp(port: u16) {
+    wait_until(&format!("somebody receives on UDP port {port}"), || is_open("udp", port, BOUND));
+}
+
+/// The states of proc(5)'s tables: TCP_LISTEN, and TCP_CLOSE for a datagram socket without a peer.
+const LISTENS: &str = "0A";
+const BOUND: &str = "07";
+
+/// Looks up the port among the IPv4 sockets of a protocol.
+fn is_open(protocol: &str, port: u16, state: &str) -> bool {
+    let sockets = std::fs::read_to_string(format!("/proc/net/{protocol}")).expect("Linux has it");
+    let end = format!(":{port:04X}");
+    sockets.lines().any(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        matches!(fields[..], [_, local, _, found, ..] if local.ends_with(&end) && found == state)
+    })
+}

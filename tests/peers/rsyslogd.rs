@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::Running;
+use super::{Running, is_listening};
 use crate::common::{TempDir, files, wait_until};
 
 pub struct Rsyslogd {
@@ -32,7 +32,7 @@ impl Rsyslogd {
         let mut port = None;
         wait_until(&format!("rsyslogd listens: {name}"), || {
             port = self.read(name).trim().parse().ok();
-            port.is_some_and(|port| is_open("tcp", port, LISTENS))
+            port.is_some_and(|port| is_listening(port))
         });
         port.expect("it was read")
     }
@@ -71,25 +71,6 @@ impl Drop for Rsyslogd {
 pub fn free_udp_port() -> u16 {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     socket.local_addr().expect("an address").port()
-}
-
-/// Waits until somebody has bound the port.
-pub fn wait_for_udp(port: u16) {
-    wait_until(&format!("somebody listens on UDP port {port}"), || is_open("udp", port, BOUND));
-}
-
-/// The states of proc(5)'s tables: TCP_LISTEN, and TCP_CLOSE for a datagram socket without a peer.
-const LISTENS: &str = "0A";
-const BOUND: &str = "07";
-
-/// Looks up the port among the IPv4 sockets of a protocol.
-fn is_open(protocol: &str, port: u16, state: &str) -> bool {
-    let sockets = std::fs::read_to_string(format!("/proc/net/{protocol}")).expect("Linux has it");
-    let end = format!(":{port:04X}");
-    sockets.lines().any(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        matches!(fields[..], [_, local, _, found, ..] if local.ends_with(&end) && found == state)
-    })
 }
 
 fn path_with_sbin() -> String {
