@@ -85,7 +85,10 @@ fn rfc3164() {
 
 #[test]
 fn rfc5424() {
-    let sd = &["--rfc5424=notq", "--sd-id", "ex@1", "--sd-param", "a=\"b c\"", "--sd-param", "d=\"\\]\"", "--msgid", "M1", "-t", "app", "--id=77", "-p", "auth.alert", "hello"];
+    let sd = &[
+        "--rfc5424=notq", "--sd-id", "ex@1", "--sd-param", "a=\"b c\"", "--sd-param", "d=\"\\]\"", "--msgid", "M1",
+        "-t", "app", "--id=77", "-p", "auth.alert", "hello",
+    ];
     assert_arrive(
         &NETWORK,
         &[
@@ -148,7 +151,9 @@ fn defaults() {
     let printed = run(Command::new("sh").args(["-c", &script]), b"");
     let (user, process) = printed.trim().split_once('\n').expect("two lines");
     let line = &server.lines("out", 1)[0];
-    let expected = format!("\"facility\":\"user\",\"severity\":\"notice\",\"hostname\":\"{}\",\"app_name\":\"{user}\",\"proc_id\":\"{process}\"", this_host());
+    let host = this_host();
+    let names = format!("\"hostname\":\"{host}\",\"app_name\":\"{user}\",\"proc_id\":\"{process}\"");
+    let expected = format!("\"facility\":\"user\",\"severity\":\"notice\",{names}");
     assert!(line.contains(&expected), "{expected} in {line}");
     assert!(line.contains("\"structured_data\":{\"timeQuality\":{\"tzKnown\":\"1\",\"isSynced\":\""), "{line}");
     assert!(line.contains("},\"message\":\"hello\",\"peer\":\"127.0.0.1\",\"input\":\"udp\"}"), "{line}");

@@ -113,7 +113,8 @@ fn every_format_and_text_is_one_message_by_unix_stream() {
 }
 
 /// The texts of the README's example as a line shows them, without what depends on the version of Python.
-const README: [&str; 6] = ["user logged in", "python-app[123]: INFO formatted", "boom#012Traceback", "grüße aus Köln", "disk almost full", ""];
+const README: [&str; 6] =
+    ["user logged in", "python-app[123]: INFO formatted", "boom#012Traceback", "grüße aus Köln", "disk almost full", ""];
 
 #[test]
 fn the_six_messages_of_the_readme_are_six_lines_in_the_right_files() {

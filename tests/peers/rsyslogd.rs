@@ -32,7 +32,7 @@ impl Rsyslogd {
         let mut port = None;
         wait_until(&format!("rsyslogd listens: {name}"), || {
             port = self.read(name).trim().parse().ok();
-            port.is_some_and(|port| is_listening(port))
+            port.is_some_and(is_listening)
         });
         port.expect("it was read")
     }
