@@ -63,7 +63,8 @@ const SLOW: Load = Load { number: 400, connections: 1, rate: 1000 };
 /// The numbers and threads are those that were sent, each once, and all of the text is there.
 fn assert_all_arrive(server: &Server, load: &Load, options: &[&str], target: &[&str]) {
     let Some(mut command) = loggen() else { return };
-    let numbers = [("--number", load.number), ("--active-connections", load.connections), ("--rate", load.rate), ("--size", SIZE)];
+    let numbers =
+        [("--number", load.number), ("--active-connections", load.connections), ("--rate", load.rate), ("--size", SIZE)];
     for (option, number) in numbers {
         command.arg(format!("{option}={number}"));
     }
@@ -71,8 +72,9 @@ fn assert_all_arrive(server: &Server, load: &Load, options: &[&str], target: &[&
     let (count, said) = (load.number * load.connections, String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.contains(&format!("count={count},")), "{said}");
     let lines = server.lines("out", count);
-    let expected: Vec<_> =
-        (0..load.connections).flat_map(|thread| (0..load.number).map(move |number| format!("seq: {number:010}, thread: {thread:04}"))).collect();
+    let expected: Vec<_> = (0..load.connections)
+        .flat_map(|thread| (0..load.number).map(move |number| format!("seq: {number:010}, thread: {thread:04}")))
+        .collect();
     let numbers: Vec<_> = lines.iter().map(|line| numbers_of(line)).collect();
     assert_each_once(&numbers, &expected);
     let length = lines[0].len();

@@ -86,8 +86,21 @@ fn rfc3164() {
 #[test]
 fn rfc5424() {
     let sd = &[
-        "--rfc5424=notq", "--sd-id", "ex@1", "--sd-param", "a=\"b c\"", "--sd-param", "d=\"\\]\"", "--msgid", "M1",
-        "-t", "app", "--id=77", "-p", "auth.alert", "hello",
+        "--rfc5424=notq",
+        "--sd-id",
+        "ex@1",
+        "--sd-param",
+        "a=\"b c\"",
+        "--sd-param",
+        "d=\"\\]\"",
+        "--msgid",
+        "M1",
+        "-t",
+        "app",
+        "--id=77",
+        "-p",
+        "auth.alert",
+        "hello",
     ];
     assert_arrive(
         &NETWORK,
@@ -98,7 +111,11 @@ fn rfc5424() {
             (
                 &["--rfc5424=notq", "-t", "lines", "--prio-prefix"],
                 "<11>one\n<30>two\nthree\n",
-                &["user.err HOST lines - - - \"one\"", "daemon.info HOST lines - - - \"two\"", "daemon.info HOST lines - - - \"three\""],
+                &[
+                    "user.err HOST lines - - - \"one\"",
+                    "daemon.info HOST lines - - - \"two\"",
+                    "daemon.info HOST lines - - - \"three\"",
+                ],
             ),
         ],
     );

@@ -158,7 +158,9 @@ fn rsyslogd_gets_none_of_the_six_messages_right() {
     let files = server.stop("logs");
     for (file, text) in &files {
         let of_the_sender = file.starts_with("127.0.0.1/") || file.starts_with("localhost/");
-        let right = |line: &&str| README.iter().any(|text| line.trim_start() == *text || (text.starts_with("boom") && line.contains(text)));
+        let right = |line: &&str| {
+            README.iter().any(|text| line.trim_start() == *text || (text.starts_with("boom") && line.contains(text)))
+        };
         assert!(!(of_the_sender && text.lines().any(|line| right(&line))), "{file}: {text}");
     }
     assert!(files.contains_key("user/logged.log"), "{files:?}");

@@ -7,9 +7,9 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 
 use common::{Server, has};
-use peers::{assert_each_once, wait_for_udp};
 use peers::certificates::Ca;
 use peers::rsyslogd::{Rsyslogd, free_udp_port};
+use peers::{assert_each_once, wait_for_udp};
 
 const COUNT: usize = 2000;
 /// So many at a time go by UDP; they fit into the smallest receive buffer there is.
@@ -127,10 +127,14 @@ fn a_message_of_several_lines_stays_one_from_rsyslogd_and_to_it() {
     let global = "global(parser.escapeControlCharactersOnReceive=\"off\")\n";
     let last = Server::start(&format!("[[input.tcp]]\nlisten = \"127.0.0.1:0\"\n{PENSTOCK}{PENSTOCK_OUT}"));
     let to_last = format!("target=\"127.0.0.1\" port=\"{}\" protocol=\"tcp\"", last.address("tcp").port());
-    let action = format!("*.* action(type=\"omfwd\" {to_last} tcp_framing=\"octet-counted\" template=\"RSYSLOG_SyslogProtocol23Format\")\n");
+    let action = format!(
+        "*.* action(type=\"omfwd\" {to_last} tcp_framing=\"octet-counted\" template=\"RSYSLOG_SyslogProtocol23Format\")\n"
+    );
     let rsyslogd = Rsyslogd::start(&format!("{global}{RSYSLOGD_IN}{action}"));
     let to_rsyslogd = format!("to = [\"tcp://127.0.0.1:{}\"]\n", rsyslogd.port("port"));
-    let first = Server::start(&format!("[[input.tcp]]\nlisten = \"127.0.0.1:0\"\n{PENSTOCK}[[output.forward]]\nname = \"out\"\n{to_rsyslogd}"));
+    let first = Server::start(&format!(
+        "[[input.tcp]]\nlisten = \"127.0.0.1:0\"\n{PENSTOCK}[[output.forward]]\nname = \"out\"\n{to_rsyslogd}"
+    ));
     let message = "<11>1 2026-11-20T21:14:26Z web app 1 - - boom\nTraceback:\n  <13>line\r\n\tlast";
     let stream = TcpStream::connect(first.address("tcp"));
     let frames = format!("{} {message}", message.len()).repeat(3);

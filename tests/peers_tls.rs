@@ -44,7 +44,9 @@ fn ca() -> Ca {
 /// Sends its standard input and closes; believes the server only if `ca` has signed it.
 fn s_client(address: &str, ca: &Ca, options: &[&str]) -> Command {
     let mut command = Command::new("openssl");
-    command.args(["s_client", "-quiet", "-no_ign_eof", "-verify_return_error", "-connect", address, "-CAfile"]).arg(ca.path("ca.pem"));
+    command
+        .args(["s_client", "-quiet", "-no_ign_eof", "-verify_return_error", "-connect", address, "-CAfile"])
+        .arg(ca.path("ca.pem"));
     command.args(options);
     command
 }
@@ -100,7 +102,12 @@ fn a_client_without_certificate_is_refused() {
     }
     let ca = ca();
     let client = |address: &str, options: &[&str]| s_client(address, &ca, options);
-    assert_refused(&ca, "client-ca = \"{ca}/ca.pem\"", client, &["it showed no certificate, and one is required (client-ca, peers)"]);
+    assert_refused(
+        &ca,
+        "client-ca = \"{ca}/ca.pem\"",
+        client,
+        &["it showed no certificate, and one is required (client-ca, peers)"],
+    );
     let any = format!("peers = [\"{}\"]", ca.fingerprint("penstock.example"));
     assert_refused(&ca, &any, client, &["it showed no certificate, and one is required (client-ca, peers)"]);
 }
@@ -328,7 +335,10 @@ fn a_server_of_another_ca_gets_nothing() {
     }
     let (ca, other) = (ca(), Ca::new("another CA"));
     other.server("relay.example");
-    let subject = format!("subject \"CN=relay.example\", names [relay.example, localhost, 127.0.0.1], {}", other.fingerprint("relay.example"));
+    let subject = format!(
+        "subject \"CN=relay.example\", names [relay.example, localhost, 127.0.0.1], {}",
+        other.fingerprint("relay.example")
+    );
     assert_server_refused(&other, "relay.example", "", &ca, &["no CA expected here has signed its certificate", &subject]);
 }
 
@@ -342,7 +352,13 @@ fn a_server_of_another_name_gets_nothing() {
     let subject = format!("subject \"CN=relay.example\", names [relay.example], {}", ca.fingerprint("relay.example"));
     assert_server_refused(&ca, "relay.example", "", &ca, &["its certificate is not for `localhost`", &subject]);
     let peers = "peers = [\"other.example\"]\n";
-    assert_server_refused(&ca, "penstock.example", peers, &ca, &["not one of the peers expected: other.example", "subject \"CN=penstock.example\""]);
+    assert_server_refused(
+        &ca,
+        "penstock.example",
+        peers,
+        &ca,
+        &["not one of the peers expected: other.example", "subject \"CN=penstock.example\""],
+    );
 }
 
 #[test]

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
@@ -35,8 +34,6 @@ pub(super) struct Socket {
     pub(super) fd: OwnedFd,
     pub(super) shared: Arc<Shared>,
     pub(super) names: Arc<Names>,
-    /// What the kernel said last; shared by the threads that read one socket.
-    pub(super) kernel_drops: Arc<AtomicU32>,
     pub(super) token: TaskTrackerToken,
 }
 
@@ -87,7 +84,7 @@ struct Senders {
 
 /// Reads until the input ends; then what has already arrived, and no more.
 pub(super) async fn serve(socket: Socket, worker: Rc<Worker>) {
-    let Socket { fd, shared, names, kernel_drops, token } = socket;
+    let Socket { fd, shared, names, token } = socket;
     let socket = match Readable::new(fd) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!("input `{}`: cannot be read: {}", shared.name, reason(&error)),
@@ -95,7 +92,7 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>) {
     let mut reader = Reader {
         shared,
         names,
-        kernel_drops,
+        kernel_drops: 0,
         slots: Receiver::default(),
         frames: Vec::new(),
         senders: Senders::default(),
@@ -128,7 +125,8 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>) {
 struct Reader {
     shared: Arc<Shared>,
     names: Arc<Names>,
-    kernel_drops: Arc<AtomicU32>,
+    /// What the kernel said last.
+    kernel_drops: u32,
     slots: Receiver,
     frames: Vec<Frame>,
     senders: Senders,
@@ -168,9 +166,10 @@ impl Reader {
         Ok(())
     }
 
-    fn count_drops(&self, total: u32) {
-        let before = self.kernel_drops.fetch_max(total, Ordering::Relaxed);
-        self.shared.counters.kernel_drops.add(u64::from(total.saturating_sub(before)));
+    fn count_drops(&mut self, total: u32) {
+        let new = total.wrapping_sub(self.kernel_drops);
+        self.kernel_drops = total;
+        self.shared.counters.kernel_drops.add(u64::from(new));
     }
 
     fn refuse(&self, peer: Option<IpAddr>) {

@@ -9,7 +9,6 @@ use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
@@ -210,7 +209,10 @@ impl Opened {
         tracker: &TaskTracker,
     ) -> io::Result<()> {
         match self.transport {
-            Transport::Datagram => start_datagrams(self.sockets, shared, workers, names, tracker),
+            Transport::Datagram => {
+                start_datagrams(self.sockets, shared, workers, names, tracker);
+                Ok(())
+            }
             Transport::Stream => {
                 let [socket] = <[Socket; 1]>::try_from(self.sockets).expect("a stream input has one socket");
                 let door =
@@ -231,28 +233,18 @@ impl Opened {
     }
 }
 
-/// A single socket (given, or a unix one) is read by all threads.
-fn start_datagrams(
-    sockets: Vec<Socket>,
-    shared: &Arc<Shared>,
-    workers: &Workers,
-    names: &Arc<Names>,
-    tracker: &TaskTracker,
-) -> io::Result<()> {
-    let one_for_all: Option<Arc<AtomicU32>> = (sockets.len() == 1).then(Arc::default);
-    for i in 0..workers.count() {
-        let socket = datagram::Socket {
-            fd: sockets[i % sockets.len()].try_clone()?.into(),
-            shared: shared.clone(),
-            names: names.clone(),
-            kernel_drops: one_for_all.clone().unwrap_or_default(),
-            token: tracker.token(),
-        };
-        workers.on(i, move |worker| {
-            spawn_local(datagram::serve(socket, worker));
+/// Each socket has one reader, or a sender's messages would overtake each other; a single one (given, or a unix socket)
+/// goes to the thread with the fewest connections.
+fn start_datagrams(sockets: Vec<Socket>, shared: &Arc<Shared>, workers: &Workers, names: &Arc<Names>, tracker: &TaskTracker) {
+    for socket in sockets {
+        let socket = datagram::Socket { fd: socket.into(), shared: shared.clone(), names: names.clone(), token: tracker.token() };
+        workers.deal(move |worker, seat| {
+            spawn_local(async move {
+                datagram::serve(socket, worker).await;
+                drop(seat);
+            });
         });
     }
-    Ok(())
 }
 
 /// Who is let in, and to which thread.

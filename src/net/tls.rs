@@ -17,8 +17,8 @@ use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use tokio_rustls::rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use tokio_rustls::rustls::{
     self, CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -231,7 +231,11 @@ fn crls(path: Option<&Spanned<PathBuf>>) -> Result<Vec<CertificateRevocationList
         rustls_pemfile::Item::Crl(crl) => Some(crl),
         _ => None,
     });
-    Ok(found.collect())
+    let lists: Vec<_> = found.collect();
+    if lists.is_empty() {
+        return Err((path.span(), format!("{} holds no revocation list", path.as_ref().display())));
+    }
+    Ok(lists)
 }
 
 fn peers(written: &[Spanned<String>]) -> Result<Vec<Peer>, Wrong> {
@@ -255,8 +259,18 @@ fn client_verifier(files: &ServerFiles<'_>) -> Result<Option<Arc<dyn ClientCertV
         .with_crls(crls(files.crl)?)
         .allow_unknown_revocation_status()
         .build()
-        .map_err(|error| (ca.span(), error.to_string()))?;
+        .map_err(|error| unusable(&error, ca, files.crl))?;
     Ok(Some(Arc::new(Verifier { path: Some(verifier), peers })))
+}
+
+fn unusable(error: &VerifierBuilderError, ca: &Spanned<PathBuf>, crl: Option<&Spanned<PathBuf>>) -> Wrong {
+    match (error, crl) {
+        (VerifierBuilderError::InvalidCrl(_), Some(crl)) => (
+            crl.span(),
+            format!("{} cannot be used: version 2 of RFC 5280, section 5, is needed, with its number", crl.as_ref().display()),
+        ),
+        _ => (ca.span(), format!("{} cannot be used: it holds no CA", ca.as_ref().display())),
+    }
 }
 
 /// By path, and then by name or fingerprint; a fingerprint alone where there is no CA.

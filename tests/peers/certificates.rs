@@ -50,7 +50,10 @@ impl Ca {
         std::fs::write(ca.path("index"), "").expect("written");
         std::fs::write(ca.path("crlnumber"), "01\n").expect("written");
         let subject = format!("/CN={name}");
-        ca.openssl(&["req", "-x509", "-config", "ca.cnf", "-days", "2", "-subj", &subject, "-out", "ca.pem", "-keyout", "ca.key"], &EC_KEY);
+        ca.openssl(
+            &["req", "-x509", "-config", "ca.cnf", "-days", "2", "-subj", &subject, "-out", "ca.pem", "-keyout", "ca.key"],
+            &EC_KEY,
+        );
         ca
     }
 
@@ -103,7 +106,8 @@ impl Ca {
     fn request(&self, name: &str, names: &str, key: &[&str]) {
         let (request, key_file) = (format!("{name}.csr"), format!("{name}.key"));
         let (subject, names) = (format!("/CN={name}"), format!("subjectAltName={names}"));
-        let options = ["req", "-new", "-config", "ca.cnf", "-subj", &subject, "-addext", &names, "-out", &request, "-keyout", &key_file];
+        let options =
+            ["req", "-new", "-config", "ca.cnf", "-subj", &subject, "-addext", &names, "-out", &request, "-keyout", &key_file];
         self.openssl(&options, key);
     }
 
