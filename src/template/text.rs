@@ -31,7 +31,7 @@ impl Escaping {
 /// No byte that a terminal or a reader of lines would act on: C0, DEL, and the C1 controls in UTF-8 (`C2 80`–`C2 9F`,
 /// of which only the lead byte is looked for here). Branch-free, so that the compiler makes vectors of it.
 pub fn is_plain(bytes: &[u8]) -> bool {
-    bytes.iter().fold(false, |found, b| found | (*b < 0x20) | (*b == 0x7F) | (*b == 0xC2)) == false
+    !bytes.iter().fold(false, |found, b| found | (*b < 0x20) | (*b == 0x7F) | (*b == 0xC2))
 }
 
 fn escape(bytes: &[u8], out: &mut Vec<u8>) {

@@ -99,7 +99,7 @@ impl Server {
         wait_until(&format!("`{text}` in the log"), || {
             found = self.log().into_iter().find(|line| line.contains(text));
             found.is_some() || {
-                assert!(!(text == "is ready" && !self.is_running()), "it ended: {:?}", self.log());
+                assert!(text != "is ready" || self.is_running(), "it ended: {:?}", self.log());
                 false
             }
         });
