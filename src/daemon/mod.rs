@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use crate::config::{self, Plan, ServerPlan};
 use crate::input::{Names, Workers};
@@ -141,15 +141,18 @@ impl Daemon {
     /// Until a signal asks for the end.
     async fn serve(&mut self, signals: &mut Signals) {
         let watchdog = systemd::watchdog();
+        // Its own clock: signals that come often must not put it off.
+        let mut tick = interval(watchdog.unwrap_or(Duration::from_secs(3600)));
         loop {
             let asked = tokio::select! {
-                asked = signals.next() => asked,
-                () = sleep(watchdog.unwrap_or(Duration::MAX)), if watchdog.is_some() => {
+                biased;
+                _ = tick.tick(), if watchdog.is_some() => {
                     if self.workers.answer_within(watchdog.unwrap_or_default()).await {
                         systemd::alive();
                     }
                     continue;
                 }
+                asked = signals.next() => asked,
             };
             match asked {
                 Asked::Stop => return,

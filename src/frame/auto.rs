@@ -5,6 +5,9 @@ use memchr::{memchr, memchr2, memchr2_iter};
 use super::counted::Count;
 use super::{Discard, Event, Framer, Step};
 
+/// Nine digits, a blank, `<191>`.
+const COUNT_AND_PRI: usize = 15;
+
 /// What follows a line feed.
 enum After {
     /// A line that begins with no `<PRI>`: it goes on.
@@ -53,7 +56,7 @@ impl Framer {
                 _ => match self.nul_ends(bytes, at, event) {
                     Some(true) => end = Some(at),
                     Some(false) => continue,
-                    None if bytes.len() <= self.max => return Step::Wait,
+                    None if at <= self.max => return Step::Wait,
                     None => break,
                 },
             }
@@ -71,6 +74,8 @@ impl Framer {
                 Step::Frame { start: 0, end, next: end + 1 }
             }
             None if bytes.len() <= self.max => self.unfinished(bytes, event),
+            // A count may begin within the limit and end behind it.
+            None if self.counted && event == Event::More && bytes.len() <= self.max + COUNT_AND_PRI => Step::Wait,
             _ => Step::Overlong { start: 0, discard: Discard::Rest },
         }
     }

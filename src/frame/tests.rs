@@ -124,6 +124,16 @@ fn one_nul_and_one_line_end_are_taken_off() {
     }
 }
 
+#[test]
+fn what_decides_may_stand_behind_the_limit() {
+    for tail in [&b"7 <2>good"[..], b"\0<2>good\0", b"\n<2>good\n"] {
+        for length in 30..60 {
+            let stream = [b"4 <1>a", &vec![b'x'; length][..], tail].concat();
+            cuts_do_not_matter(&stream, &[0; 200], Framing::Auto, 48);
+        }
+    }
+}
+
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         Just(b"<13>".to_vec()),
