@@ -401,7 +401,8 @@ fn the_socket_units_are_those_of_the_shipped_inputs() {
     if !has("openssl") {
         return;
     }
-    let switched = Certificates::new().put_into(&with_options(&text("conf/penstock.toml")));
+    let certificates = Certificates::new();
+    let switched = certificates.put_into(&with_options(&text("conf/penstock.toml")));
     let plan = config::plan(&config::Loaded::of_text(&switched).expect("good")).expect("good");
     assert_eq!(plan.inputs.len(), SOCKETS.len());
     for input in plan.inputs {
@@ -420,6 +421,7 @@ fn user_and_folders_are_made() {
         return;
     }
     let root = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(root.path().join("etc")).expect("a folder");
     let into = format!("--root={}", root.path().display());
     for (program, option, file) in [("systemd-sysusers", "--no-pager", "sysusers"), ("systemd-tmpfiles", "--create", "tmpfiles")] {
         let path = shipped(&format!("systemd/penstock.{file}.conf")).display().to_string();
