@@ -348,3 +348,27 @@ fn two_servers_do_not_share_a_port() {
     }
     server.stop();
 }
+
+#[test]
+#[ignore = "known to fail: each signal puts the next WATCHDOG=1 off by half of the time that systemd waits"]
+fn reloads_do_not_starve_the_watchdog() {
+    let supervisor = Supervisor::new();
+    let server = Server::start_with(PLAIN, |command| {
+        supervisor.supervise(command);
+        command.env("WATCHDOG_USEC", "2000000");
+    });
+    let (end, mut fed) = (Instant::now() + Duration::from_secs(6), 0);
+    while Instant::now() < end {
+        server.hup();
+        std::thread::sleep(Duration::from_millis(500));
+        // RELOADING=1, …, READY=1.
+        loop {
+            let heard = supervisor.hear();
+            if heard[0] == "READY=1" {
+                break;
+            }
+            fed += usize::from(heard[0] == "WATCHDOG=1");
+        }
+    }
+    assert!(fed >= 2, "it was fed {fed} times in three times the time that it waits");
+}
