@@ -10,7 +10,7 @@ const TYPICAL: &[u8] = b"<165>1 2003-10-11T22:14:15.003Z mymachine.example.com e
 /// Does something with a message whose bytes are `raw`, or a typical one where those are none.
 pub fn with(raw: &[u8], then: impl FnOnce(&Message<'_>)) {
     let raw = if raw.is_empty() { TYPICAL } else { raw };
-    let origin = Origin::new("udp".into(), Some([192, 0, 2, 1].into()), "localhost", Zone::Utc);
+    let origin = Origin::new("udp".into(), Some([192, 0, 2, 1].into()), "localhost", Zone::parse("utc").expect("a zone"));
     let received = Received::now();
     let fields = parse(raw, &Options::default());
     then(&Message { raw, fields, origin: &origin, received: &received, truncated: false });
