@@ -16,10 +16,11 @@ for target in $(cargo fuzz list); do
     mkdir -p "fuzz/corpus/$target"
     # What is found goes to the first folder; the seeds stay as they are.
     set -- "fuzz/corpus/$target" "fuzz/seeds/$target"
-    if [ "$target" = configuration ]; then set -- "$@" conf; fi
+    if [ "$target" = configuration ]; then set -- "$@" conf -- -dict=fuzz/configuration.dict; else set -- "$@" --; fi
     echo "== $target"
-    cargo fuzz run --sanitizer none "$target" "$@" -- \
-        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=4096 -print_final_stats=1 || failed="$failed $target"
+    cargo fuzz run --sanitizer none "$target" "$@" \
+        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=4096 -verbosity=0 -print_final_stats=1 ||
+        failed="$failed $target"
 done
 
 if [ -n "$failed" ]; then
