@@ -31,7 +31,8 @@ fn configurations() -> Vec<String> {
 
 /// Options that a `#` without a blank has switched off, switched on.
 fn with_options(text: &str) -> String {
-    let switched = |line: &str| line.strip_prefix('#').filter(|rest| !rest.is_empty() && !rest.starts_with(' ')).unwrap_or(line).to_owned();
+    let switched =
+        |line: &str| line.strip_prefix('#').filter(|rest| !rest.is_empty() && !rest.starts_with(' ')).unwrap_or(line).to_owned();
     text.lines().map(switched).collect::<Vec<_>>().join("\n")
 }
 
@@ -74,7 +75,19 @@ impl Certificates {
 
     fn issue(&self, name: &str, more: &[&str]) {
         let (key, certificate, subject) = (format!("{name}.key"), format!("{name}.pem"), format!("/CN={name}"));
-        let common = ["req", "-x509", "-config", "openssl.cnf", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9"];
+        let common = [
+            "req",
+            "-x509",
+            "-config",
+            "openssl.cnf",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "9",
+        ];
         let own = ["-keyout", &key, "-out", &certificate, "-subj", &subject];
         succeeds("openssl", &[&common[..], &own, more].concat(), self.0.path());
     }
@@ -180,8 +193,16 @@ fn the_metrics_please_promtool() {
     server.lines("logs/10.0.0.99/hello.log", 1);
     let answer = server.metrics();
     let (head, body) = answer.split_once("\r\n\r\n").expect("an answer of HTTP");
-    assert!(head.starts_with("HTTP/1.1 200") && head.to_ascii_lowercase().contains("content-type: text/plain; version=0.0.4"), "{head}");
-    let mut promtool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    assert!(
+        head.starts_with("HTTP/1.1 200") && head.to_ascii_lowercase().contains("content-type: text/plain; version=0.0.4"),
+        "{head}"
+    );
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
     promtool.stdin.take().expect("piped").write_all(body.as_bytes()).expect("written");
     let output = promtool.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -202,7 +223,8 @@ fn python_services_go_to_files_by_host_and_program_as_in_rsyslog() {
             "<14>user logged in\0",
         ],
     );
-    let stream = b"<14>python-app-api: one\0<11>python-app-api: boom\nTraceback (most recent call last):\n  File \"x\"\nKeyError: 'y'\0";
+    let stream =
+        b"<14>python-app-api: one\0<11>python-app-api: boom\nTraceback (most recent call last):\n  File \"x\"\nKeyError: 'y'\0";
     send_stream(server.address("tcp"), stream);
     assert!(server.lines("remote/web1/python-app-web.log", 1)[0].ends_with("user logged in"));
     assert!(server.lines("remote/web7/my-python-app.log", 1)[0].ends_with("of another host"));
@@ -247,11 +269,14 @@ fn the_format_that_the_python_example_recommends_names_the_program() {
 
 #[test]
 fn the_classic_files_are_chosen_by_selector() {
-    let config = on_free_ports(&text("conf/examples/classic-var-log.toml")).replace("/run/systemd/journal/syslog", "{dir}/socket");
+    let config =
+        on_free_ports(&text("conf/examples/classic-var-log.toml")).replace("/run/systemd/journal/syslog", "{dir}/socket");
     let server = Server::start(&config.replace("/var/log/", "{dir}/log/"));
     std::fs::create_dir(server.path("log")).ok();
-    let facilities = [("kern", 0), ("user", 1), ("mail", 2), ("daemon", 3), ("auth", 4), ("cron", 9), ("authpriv", 10), ("local7", 23)];
-    let texts: Vec<_> = facilities.iter().map(|(name, number)| format!("<{}>Sep 22 10:11:56 web1 program: {name}", number * 8 + 6)).collect();
+    let facilities =
+        [("kern", 0), ("user", 1), ("mail", 2), ("daemon", 3), ("auth", 4), ("cron", 9), ("authpriv", 10), ("local7", 23)];
+    let texts: Vec<_> =
+        facilities.iter().map(|(name, number)| format!("<{}>Sep 22 10:11:56 web1 program: {name}", number * 8 + 6)).collect();
     send_datagrams(server.address("udp"), &texts.iter().map(String::as_str).collect::<Vec<_>>());
     let of = |file: &str, count| -> Vec<String> {
         let lines = server.lines(&format!("log/{file}"), count);
@@ -281,7 +306,8 @@ fn the_relay_fails_over_to_a_server_that_asks_for_certificates() {
     let (away, port) = (free_port(), upstream.address("tls").port());
     let relay = |text: &str| {
         let text = text.replace("logs-a.example.com:6514", &format!("127.0.0.1:{away}"));
-        on_free_ports(&text.replace("logs-b.example.com:6514", &format!("127.0.0.1:{port}"))).replace("/var/log/penstock", "{dir}/logs")
+        on_free_ports(&text.replace("logs-b.example.com:6514", &format!("127.0.0.1:{port}")))
+            .replace("/var/log/penstock", "{dir}/logs")
     };
     let example = text("conf/examples/relay-failover.toml");
     let server = Server::start(&relay(&certificates.put_into(&example)));
@@ -290,11 +316,16 @@ fn the_relay_fails_over_to_a_server_that_asks_for_certificates() {
     wait_until("one file at the upstream", || upstream.files("logs").len() == 1);
     let (name, content) = upstream.files("logs").into_iter().next().expect("there is one");
     assert!(name.starts_with("web1/") && name.ends_with("-02-05.log"), "{name}");
-    wait_until("a line at the upstream", || content.ends_with("through the relay\n") || upstream.files("logs")[&name].ends_with("through the relay\n"));
+    wait_until("a line at the upstream", || {
+        content.ends_with("through the relay\n") || upstream.files("logs")[&name].ends_with("through the relay\n")
+    });
     server.stop();
 
     // Of the same CA, and not one of the peers: named with the reason, and its copy is written all the same.
-    let example = example.replace("tls/relay.pem", "tls/stranger.pem").replace("tls/relay.key", "tls/stranger.key").replace("\"30s\"", "\"1ms\"");
+    let example = example
+        .replace("tls/relay.pem", "tls/stranger.pem")
+        .replace("tls/relay.key", "tls/stranger.key")
+        .replace("\"30s\"", "\"1ms\"");
     let server = Server::start(&relay(&certificates.put_into(&example)));
     send_datagrams(server.address("udp"), &["<13>Feb  5 17:32:18 web2 hello: from a stranger"]);
     server.lines("logs/web2.log", 1);
@@ -341,7 +372,11 @@ fn the_service_is_exposed_as_little_as_it_can_be() {
         return;
     }
     let folder = units();
-    succeeds("systemd-analyze", &["security", "--offline=yes", "--threshold=20", "--no-pager", "./penstock.service"], folder.path());
+    succeeds(
+        "systemd-analyze",
+        &["security", "--offline=yes", "--threshold=20", "--no-pager", "./penstock.service"],
+        folder.path(),
+    );
 }
 
 /// Every group of system calls, with the names and groups in it.
@@ -386,8 +421,29 @@ fn the_service_may_call_what_the_server_calls_and_no_more() {
     // Where it is set, openat2 is "not implemented", whatever the filter allows.
     assert!(values(&text("systemd/penstock.service"), "RestrictSUIDSGID").is_empty());
     let needed = [
-        "accept4", "bind", "chown", "connect", "epoll_wait", "eventfd2", "fchmod", "fchown", "fdatasync", "getrandom", "listen", "mkdirat",
-        "openat", "openat2", "prlimit64", "recvfrom", "recvmmsg", "sched_getaffinity", "sendmmsg", "sendto", "setsockopt", "statx", "unlink",
+        "accept4",
+        "bind",
+        "chown",
+        "connect",
+        "epoll_wait",
+        "eventfd2",
+        "fchmod",
+        "fchown",
+        "fdatasync",
+        "getrandom",
+        "listen",
+        "mkdirat",
+        "openat",
+        "openat2",
+        "prlimit64",
+        "recvfrom",
+        "recvmmsg",
+        "sched_getaffinity",
+        "sendmmsg",
+        "sendto",
+        "setsockopt",
+        "statx",
+        "unlink",
         "writev",
     ];
     for name in needed {
@@ -425,7 +481,8 @@ fn user_and_folders_are_made() {
     let root = tempfile::tempdir().expect("a folder");
     std::fs::create_dir(root.path().join("etc")).expect("a folder");
     let into = format!("--root={}", root.path().display());
-    for (program, option, file) in [("systemd-sysusers", "--no-pager", "sysusers"), ("systemd-tmpfiles", "--create", "tmpfiles")] {
+    for (program, option, file) in [("systemd-sysusers", "--no-pager", "sysusers"), ("systemd-tmpfiles", "--create", "tmpfiles")]
+    {
         let path = shipped(&format!("systemd/penstock.{file}.conf")).display().to_string();
         succeeds(program, &[&into, option, &path], root.path());
     }
@@ -433,9 +490,12 @@ fn user_and_folders_are_made() {
     let user = users.lines().find(|line| line.starts_with("penstock:")).expect("the user is there");
     assert!(user.ends_with(":/var/lib/penstock:/usr/sbin/nologin"), "{user}");
     let id: u32 = user.split(':').nth(2).and_then(|id| id.parse().ok()).expect("a number");
-    for (folder, mode, owner) in
-        [("etc/penstock", 0o755, 0), ("etc/penstock/tls", 0o750, 0), ("var/lib/penstock", 0o700, id), ("var/log/penstock", 0o750, id)]
-    {
+    for (folder, mode, owner) in [
+        ("etc/penstock", 0o755, 0),
+        ("etc/penstock/tls", 0o750, 0),
+        ("var/lib/penstock", 0o700, id),
+        ("var/log/penstock", 0o750, id),
+    ] {
         use std::os::unix::fs::MetadataExt;
         let data = std::fs::metadata(root.path().join(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
         assert_eq!((data.mode() & 0o7777, data.uid()), (mode, owner), "{folder}");

@@ -197,7 +197,9 @@ fn stream_sockets_are_handed_over_by_name_and_one_too_many_is_named() {
     let listen = [first, second, spare].map(|port| format!("--listen=127.0.0.1:{port}"));
     let options = [&["--fdname=one:two:three".to_owned()][..], &listen].concat();
     let server = activated(&config, &options, move || {
-        wait_until("somebody listens", || TcpStream::connect(("127.0.0.1", second)).is_ok_and(|mut stream| stream.write_all(b"<14>woke it\n").is_ok()));
+        wait_until("somebody listens", || {
+            TcpStream::connect(("127.0.0.1", second)).is_ok_and(|mut stream| stream.write_all(b"<14>woke it\n").is_ok())
+        });
     });
     assert_eq!((server.address("one").port(), server.address("two").port()), (first, second));
     server.wait_for_log("systemd handed over a socket `three` that no input names");
@@ -223,9 +225,9 @@ fn id_of_nobody(option: &str) -> String {
 /// A port that an ordinary user cannot have; None where the system lets everybody have all.
 fn privileged_port() -> Option<u16> {
     let first_free = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").ok()?.trim().parse::<u16>().ok()?;
-    (1..first_free.min(1024)).rev().find(|port| {
-        TcpListener::bind(("127.0.0.2", *port)).is_ok() && UdpSocket::bind(("127.0.0.2", *port)).is_ok()
-    })
+    (1..first_free.min(1024))
+        .rev()
+        .find(|port| TcpListener::bind(("127.0.0.2", *port)).is_ok() && UdpSocket::bind(("127.0.0.2", *port)).is_ok())
 }
 
 #[test]
@@ -243,7 +245,8 @@ fn root_becomes_somebody_with_one_capability() {
         let path = Path::new(command.get_args().last().expect("the configuration")).parent().expect("a folder");
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).expect("our folder");
     });
-    let tasks: Vec<_> = std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs").flatten().map(|entry| entry.path()).collect();
+    let tasks: Vec<_> =
+        std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs").flatten().map(|entry| entry.path()).collect();
     assert!(tasks.len() >= 3, "the main thread and two readers: {tasks:?}");
     let (user, group) = (id_of_nobody("-u"), id_of_nobody("-g"));
     for task in &tasks {
@@ -350,7 +353,6 @@ fn two_servers_do_not_share_a_port() {
 }
 
 #[test]
-#[ignore = "known to fail: each signal puts the next WATCHDOG=1 off by half of the time that systemd waits"]
 fn reloads_do_not_starve_the_watchdog() {
     let supervisor = Supervisor::new();
     let server = Server::start_with(PLAIN, |command| {

@@ -83,8 +83,12 @@ impl Source {
         let raw = &self.text[span.clone()];
         let quotes = if raw.starts_with("\"\"\"") || raw.starts_with("'''") { 3 } else { 1 };
         let mut at = quotes;
-        if quotes == 3 && raw[at..].starts_with('\n') {
-            at += 1;
+        if quotes == 3 {
+            at += raw[at..]
+                .strip_prefix('\r')
+                .unwrap_or(&raw[at..])
+                .strip_prefix('\n')
+                .map_or(0, |rest| raw.len() - at - rest.len());
         }
         let escapes = raw.starts_with('"');
         let mut decoded = 0;
@@ -104,12 +108,41 @@ fn character(raw: &str, escapes: bool) -> (usize, usize) {
         (2 + digits, code.and_then(char::from_u32).map_or(1, char::len_utf8))
     };
     match raw.as_bytes() {
+        [b'\\', b'x', ..] if escapes => width(2),
         [b'\\', b'u', ..] if escapes => width(4),
         [b'\\', b'U', ..] if escapes => width(8),
+        // A line that goes on: the blanks after it are not there.
+        [b'\\', b' ' | b'\t' | b'\r' | b'\n', ..] if escapes => (raw.len() - raw[1..].trim_start().len(), 0),
         [b'\\', _, ..] if escapes => (2, 1),
         _ => {
             let length = raw.chars().next().map_or(1, char::len_utf8);
             (length, length)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the byte of the value is in the text of the file.
+    fn found(raw: &str, offset: usize) -> usize {
+        let source = Source { path: "x".into(), text: raw.to_owned() };
+        source.inside(&(0..raw.len()), offset).start
+    }
+
+    #[test]
+    fn a_place_in_a_value_is_a_place_in_the_file() {
+        for (raw, offset, at) in [
+            (r#"'a\b'"#, 3, 4),
+            (r#""a\b""#, 2, 4),
+            (r#""\u00e9x""#, 2, 7),
+            (r#""\x41x""#, 1, 5),
+            ("\"\"\"\nab\"\"\"", 1, 5),
+            ("\"\"\"\r\nab\"\"\"", 1, 6),
+            ("\"\"\"a\\\n  bc\"\"\"", 2, 9),
+        ] {
+            assert_eq!(found(raw, offset), at, "{raw}");
         }
     }
 }

@@ -66,12 +66,16 @@ pub fn open(plan: &Plan, given: &[Given], threads: usize) -> Result<Opened, Stri
         }
         None => bind(plan, threads).map_err(failed)?,
     };
+    let mut smallest = plan.settings.receive_buffer;
     for socket in &sockets {
         socket.set_nonblocking(true).map_err(failed)?;
         if plan.transport == Transport::Datagram {
-            prepare_datagrams(socket, plan).map_err(failed)?;
+            socket::count_drops(socket.as_fd()).map_err(failed)?;
+            let granted = socket::grow_receive_buffer(socket.as_fd(), plan.settings.receive_buffer).map_err(failed)?;
+            smallest = smallest.min(granted);
         }
     }
+    say_if_cut(smallest, plan);
     let address = local_address(&sockets[0]).unwrap_or_else(|| plan.address.clone());
     tracing::info!("input `{}`: listening on {} {address}", plan.name, plan.kind);
     Ok(Opened { sockets, transport: plan.transport, address })
@@ -181,9 +185,8 @@ fn is_abandoned(path: &Path, kind: Type, address: &SockAddr) -> bool {
     is_socket && Socket::new(Domain::UNIX, kind, None).is_ok_and(refused)
 }
 
-fn prepare_datagrams(socket: &Socket, plan: &Plan) -> io::Result<()> {
+fn say_if_cut(granted: usize, plan: &Plan) {
     let wanted = plan.settings.receive_buffer;
-    let granted = socket::grow_receive_buffer(socket.as_fd(), wanted)?;
     if granted < wanted {
         tracing::warn!(
             "input `{}`: the receive buffer is {granted} bytes, not {wanted}: net.core.rmem_max cuts it (sysctl -w net.core.rmem_max={})",
@@ -191,7 +194,6 @@ fn prepare_datagrams(socket: &Socket, plan: &Plan) -> io::Result<()> {
             wanted / 2
         );
     }
-    socket::count_drops(socket.as_fd())
 }
 
 impl Opened {

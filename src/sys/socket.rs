@@ -7,12 +7,18 @@ use std::ptr;
 
 use super::checked;
 
-/// The receive buffer as large as can be had, up to `wanted` bytes; what the kernel granted.
+/// The receive buffer as large as can be had, up to `wanted` bytes, and never smaller than it is; what it is then.
 pub fn grow_receive_buffer(socket: BorrowedFd<'_>, wanted: usize) -> io::Result<usize> {
-    let value = i32::try_from(wanted / 2).unwrap_or(i32::MAX / 2);
-    // With CAP_NET_ADMIN beyond net.core.rmem_max, otherwise up to it.
-    if set(socket, libc::SO_RCVBUFFORCE, value).is_err() {
-        set(socket, libc::SO_RCVBUF, value)?;
+    let half = |bytes: usize| i32::try_from(bytes / 2).unwrap_or(i32::MAX / 2);
+    let has = get(socket, libc::SO_RCVBUF)? as usize;
+    // With CAP_NET_ADMIN beyond net.core.rmem_max, otherwise up to it; the kernel doubles what it is told.
+    if has < wanted && set(socket, libc::SO_RCVBUFFORCE, half(wanted)).is_err() {
+        let limit =
+            std::fs::read_to_string("/proc/sys/net/core/rmem_max").ok().and_then(|text| text.trim().parse::<usize>().ok());
+        let granted = wanted.min(limit.map_or(wanted, |limit| 2 * limit));
+        if granted > has {
+            set(socket, libc::SO_RCVBUF, half(granted))?;
+        }
     }
     get(socket, libc::SO_RCVBUF).map(|granted| granted as usize)
 }
