@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
 
 use super::checked;
@@ -13,11 +13,11 @@ pub fn grow_receive_buffer(socket: BorrowedFd<'_>, wanted: usize) -> io::Result<
     let has = get(socket, libc::SO_RCVBUF)? as usize;
     // With CAP_NET_ADMIN beyond net.core.rmem_max, otherwise up to it; the kernel doubles what it is told.
     if has < wanted && set(socket, libc::SO_RCVBUFFORCE, half(wanted)).is_err() {
-        let limit =
-            std::fs::read_to_string("/proc/sys/net/core/rmem_max").ok().and_then(|text| text.trim().parse::<usize>().ok());
-        let granted = wanted.min(limit.map_or(wanted, |limit| 2 * limit));
-        if granted > has {
-            set(socket, libc::SO_RCVBUF, half(granted))?;
+        // Asked of another socket first: what this one has may be more than we could give it again.
+        let trial = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
+        set(trial.as_fd(), libc::SO_RCVBUF, half(wanted))?;
+        if get(trial.as_fd(), libc::SO_RCVBUF)? as usize > has {
+            set(socket, libc::SO_RCVBUF, half(wanted))?;
         }
     }
     get(socket, libc::SO_RCVBUF).map(|granted| granted as usize)
