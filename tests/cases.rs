@@ -6,7 +6,7 @@
 //! | `penstock.toml` | the configuration; `{dir}` is the server's folder |
 //! | `send` | what is sent, a step a line (see [`steps`]); its first line says what the case is for |
 //! | `expect/` | the files that must be in the server's folder afterwards, these and no others; `{time}` is any time |
-//! | `rsyslog.conf` | the same work for rsyslog, behind `tests/cases/rsyslog.conf`; `{tcp}` is the port of what `send` calls `tcp` |
+//! | `rsyslog.conf` | the same work for rsyslog, behind `tests/cases/rsyslog.conf`; it listens on port 0, by TCP and by UDP once at most |
 //! | `expect-rsyslog/` | the files where rsyslog's are others; `docs/differences-from-rsyslog.md` says why |
 //!
 //! `PENSTOCK_CASES=framing` runs only those with this in their names.
@@ -23,7 +23,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use common::{Server, TempDir, free_port, has, wait_until};
+use common::{Server, TempDir, has, wait_until};
 
 /// How long a case that goes wrong is given to become right.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -334,13 +334,23 @@ impl Way {
 }
 
 /// The bytes that a socket of 127.0.0.1 has received and its program has not read; `peer` 0 is everybody.
-fn unread(protocol: &str, port: u16, peer: u16) -> u64 {
-    let table = std::fs::read_to_string(format!("/proc/net/{protocol}")).expect("Linux");
-    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let of = |address: &str| address.rsplit(':').next().and_then(|port| u16::from_str_radix(port, 16).ok());
-    rows.filter(|row| of(row[1]) == Some(port) && (peer == 0 || of(row[2]) == Some(peer)))
+fn unread(protocol: &str, of: u16, peer: u16) -> u64 {
+    rows(protocol)
+        .iter()
+        .filter(|row| port(&row[1]) == Some(of) && (peer == 0 || port(&row[2]) == Some(peer)))
         .filter_map(|row| row[4].split(':').nth(1).and_then(|queue| u64::from_str_radix(queue, 16).ok()))
         .sum()
+}
+
+/// The kernel's table of sockets, as proc_net(5) has it, without its heading: 1 is the local address, 2 the peer's, 4 both
+/// queues, 9 the inode.
+fn rows(protocol: &str) -> Vec<Vec<String>> {
+    let table = std::fs::read_to_string(format!("/proc/net/{protocol}")).expect("Linux");
+    table.lines().skip(1).map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+}
+
+fn port(address: &str) -> Option<u16> {
+    address.rsplit(':').next().and_then(|port| u16::from_str_radix(port, 16).ok())
 }
 
 /// All regular files below a folder but the configuration.
@@ -351,7 +361,7 @@ fn files(folder: &Path) -> Files {
             let name = path.strip_prefix(folder).expect("it is below").display().to_string();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.is_file() && !["penstock.toml", "rsyslog.conf", ERRORS].contains(&name.as_str()) {
+            } else if path.is_file() && !["penstock.toml", "port", "rsyslog.conf", ERRORS].contains(&name.as_str()) {
                 found.insert(name, std::fs::read(&path).unwrap_or_default());
             }
         }
@@ -411,41 +421,39 @@ fn shown(text: &[u8]) -> String {
 struct Rsyslog {
     child: Child,
     folder: TempDir,
-    /// By the names of `send`.
-    ports: BTreeMap<String, u16>,
+    /// Where `udp` and `tcp` of `send` are: the kernel chose them, and nobody else can have the same.
+    ports: BTreeMap<&'static str, u16>,
 }
 
 impl Rsyslog {
     fn start(config: &str, steps: &[Step]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let names = steps.iter().filter_map(|step| match step {
-            Step::Send(name, _) if !name.starts_with("unix") => Some(name.clone()),
-            _ => None,
-        });
-        let ports: BTreeMap<_, _> = names.map(|name| (name, free_port())).collect();
         let prelude = include_str!("cases/rsyslog.conf");
-        let mut text = format!("{prelude}{config}").replace("{dir}", &folder.path().display().to_string());
-        for (name, port) in &ports {
-            text = text.replace(&format!("{{{name}}}"), &port.to_string());
-        }
+        let text = format!("{prelude}{config}").replace("{dir}", &folder.path().display().to_string());
         let path = folder.path().join("rsyslog.conf");
         std::fs::write(&path, text).expect("written");
         let mut command = Command::new(rsyslogd());
         command.args(["-n", "-iNONE", "-f"]).arg(&path).env("TZ", "UTC").stdin(Stdio::null());
         command.stderr(std::fs::File::create(folder.path().join(ERRORS)).expect("a file"));
-        let rsyslog = Self { child: command.spawn().expect("rsyslogd starts"), folder, ports };
-        wait_until("rsyslogd listens", || rsyslog.listens(steps));
+        let mut rsyslog = Self { child: command.spawn().expect("rsyslogd starts"), folder, ports: BTreeMap::new() };
+        wait_until("rsyslogd listens", || {
+            rsyslog.find_ports();
+            steps.iter().all(|step| !matches!(step, Step::Send(name, _) if !rsyslog.listens(name)))
+        });
         rsyslog
     }
 
-    /// On everything that `send` names, and itself: a port may have gone to somebody else.
-    fn listens(&self, steps: &[Step]) -> bool {
+    fn listens(&self, name: &str) -> bool {
+        self.ports.contains_key(name) || self.folder.path().join(name).exists()
+    }
+
+    /// Those of its sockets that are bound; a listening TCP socket has no peer.
+    fn find_ports(&mut self) {
         let sockets = self.sockets();
-        let open = |name: &str| match self.ports.get(name) {
-            Some(port) => owners(if name.starts_with("udp") { "udp" } else { "tcp" }, *port).iter().any(|inode| sockets.contains(inode)),
-            None => self.folder.path().join(name).exists(),
-        };
-        steps.iter().all(|step| !matches!(step, Step::Send(name, _) if !open(name)))
+        for protocol in ["tcp", "udp"] {
+            let bound = rows(protocol).into_iter().find(|row| row[2].ends_with(":0000") && sockets.contains(&row[9]));
+            self.ports.extend(bound.and_then(|row| Some((protocol, port(&row[1])?))));
+        }
     }
 
     /// The inodes of all sockets that it has open.
@@ -470,11 +478,4 @@ impl Drop for Rsyslog {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The inodes of the sockets bound to a port.
-fn owners(protocol: &str, port: u16) -> Vec<String> {
-    let table = std::fs::read_to_string(format!("/proc/net/{protocol}")).expect("Linux");
-    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    rows.filter(|row| row[1].ends_with(&format!(":{port:04X}"))).map(|row| row[9].to_owned()).collect()
 }
