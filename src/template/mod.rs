@@ -121,14 +121,18 @@ impl Template {
     }
 }
 
-/// Cuts every component of a path to what a file system takes.
+/// Cuts every component of a path to what a file system takes; a short extension (`.log`) stays.
 fn shorten_names(out: &mut Vec<u8>, start: usize) {
+    const LONGEST_EXTENSION: usize = 16;
     let path = out.split_off(start);
     for (i, name) in path.split(|b| *b == b'/').enumerate() {
         if i > 0 {
             out.push(b'/');
         }
-        out.extend_from_slice(&name[..name.len().min(NAME_MAX)]);
+        let dot = name.iter().rposition(|b| *b == b'.').filter(|dot| name.len() - dot <= LONGEST_EXTENSION);
+        let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
+        out.extend_from_slice(&stem[..stem.len().min(NAME_MAX - extension.len())]);
+        out.extend_from_slice(extension);
     }
 }
 
