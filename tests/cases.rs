@@ -117,7 +117,8 @@ fn every_json_line_is_valid() {
     if !has("python3") {
         return;
     }
-    let lines: Vec<_> = cases().iter().flat_map(|case| case.files("expect")).filter(|(name, _)| name.ends_with(".json")).collect();
+    let lines: Vec<_> =
+        cases().iter().flat_map(|case| case.files("expect")).filter(|(name, _)| name.ends_with(".json")).collect();
     assert!(!lines.is_empty());
     for (name, text) in lines {
         let mut python = Command::new("python3");
@@ -240,7 +241,10 @@ fn unescaped(text: &str) -> Vec<u8> {
 #[test]
 fn bytes_are_written_readably() {
     assert_eq!(unescaped(r"<1>a\n\0\xFF\\\{ab*2}é"), b"<1>a\n\0\xFF\\abab\xC3\xA9");
-    assert_eq!(steps("# why\n\nudp a b\narrive 1\nclose"), [Step::Send("udp".into(), b"a b".into()), Step::Arrive(1), Step::Close]);
+    assert_eq!(
+        steps("# why\n\nudp a b\narrive 1\nclose"),
+        [Step::Send("udp".into(), b"a b".into()), Step::Arrive(1), Step::Close]
+    );
 }
 
 enum Address {
@@ -262,7 +266,8 @@ fn send(steps: &[Step], folder: &Path, address: &dyn Fn(&str) -> Address) -> Res
         match step {
             Step::Arrive(lines) => {
                 let count = || files(folder).values().flatten().filter(|byte| **byte == b'\n').count();
-                within(PATIENCE, || count() >= *lines).ok_or_else(|| format!("{} lines and not {lines} have arrived", count()))?;
+                within(PATIENCE, || count() >= *lines)
+                    .ok_or_else(|| format!("{} lines and not {lines} have arrived", count()))?;
             }
             Step::Close => close(&mut ways)?,
             Step::Send(input, bytes) => {

@@ -86,7 +86,11 @@ fn uses(code: &str) -> BTreeSet<String> {
     let path = Regex::new(r"\bcrate::(?:(\w+)(?:::(\w+|\{[^}]*\}))?|(\{[^}]*\}))").expect("a pattern");
     let words = |group: &str| -> Vec<String> {
         let inside = group.trim_matches(['{', '}']);
-        inside.split(',').map(|word| word.trim().split("::").next().unwrap_or("").to_owned()).filter(|word| !word.is_empty()).collect()
+        inside
+            .split(',')
+            .map(|word| word.trim().split("::").next().unwrap_or("").to_owned())
+            .filter(|word| !word.is_empty())
+            .collect()
     };
     let mut found = BTreeSet::new();
     for captures in path.captures_iter(code) {
@@ -154,7 +158,8 @@ fn an_output_cannot_name_a_message_and_an_input_no_output() {
 #[test]
 fn unsafe_code_is_in_sys_alone() {
     let word = Regex::new(r"\bunsafe\b\s*(\{|fn\b|impl\b|extern\b|trait\b)").expect("a pattern");
-    let found: BTreeSet<_> = sources().iter().filter(|source| word.is_match(&source.code)).map(|source| source.folder.clone()).collect();
+    let found: BTreeSet<_> =
+        sources().iter().filter(|source| word.is_match(&source.code)).map(|source| source.folder.clone()).collect();
     assert_eq!(found.into_iter().collect::<Vec<_>>(), ["sys"]);
 }
 

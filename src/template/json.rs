@@ -105,6 +105,10 @@ fn comma(before: usize, out: &mut Vec<u8>) {
 /// A JSON string with its quotes; what is no UTF-8 becomes U+FFFD.
 pub(super) fn string(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
+    if needs_no_escape(bytes) && std::str::from_utf8(bytes).is_ok() {
+        out.extend_from_slice(bytes);
+        return out.push(b'"');
+    }
     for chunk in bytes.utf8_chunks() {
         escaped(chunk.valid(), out);
         if !chunk.invalid().is_empty() {
@@ -112,6 +116,11 @@ pub(super) fn string(bytes: &[u8], out: &mut Vec<u8>) {
         }
     }
     out.push(b'"');
+}
+
+/// Branch-free, so that the compiler makes vectors of it.
+fn needs_no_escape(bytes: &[u8]) -> bool {
+    !bytes.iter().fold(false, |found, b| found | (*b < 0x20) | (*b == b'"') | (*b == b'\\') | (*b == 0x7F))
 }
 
 fn escaped(text: &str, out: &mut Vec<u8>) {
