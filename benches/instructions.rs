@@ -176,6 +176,6 @@ fn batches(rounds: usize, kind: Kind) {
 
 fn settle(queue: &Queue) {
     let mut lent: Vec<Chunk> = Vec::new();
-    queue.lend_now(&mut lent);
+    queue.lend_now(&mut lent, usize::MAX);
     queue.acknowledge(&mut lent);
 }

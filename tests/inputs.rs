@@ -185,3 +185,17 @@ fn a_taken_port_is_said_and_is_exit_69() {
     assert_eq!(output.status.code(), Some(69));
     assert!(text.contains(&format!("input `tcp`: cannot listen on {address}: Address already in use")), "{text}");
 }
+
+/// The stream has proven to be one of lines, and then a count stands over what looks like the end of a line.
+#[test]
+fn a_counted_frame_that_is_not_finished_holds_up_nobody() {
+    let server = Server::start(&config("[server]\nthreads = 1\n[[input.tcp]]\nlisten = \"127.0.0.1:0\""));
+    let mut stream = TcpStream::connect(server.address("tcp")).expect("connected");
+    stream.write_all(&[&b"<13>a\n".repeat(40)[..], b"100 <13>x\n"].concat()).expect("sent");
+    server.lines("all.log", 40);
+    let mut other = TcpStream::connect(server.address("tcp")).expect("connected");
+    writeln!(other, "<13>other\n").expect("sent");
+    server.lines("all.log", 41);
+    drop(stream);
+    wait_until("the unfinished frame", || server.read("all.log").contains("127.0.0.1 x"));
+}

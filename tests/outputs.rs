@@ -287,3 +287,72 @@ to = ["files"]
     let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("a folder").count();
     assert!(open < 60, "{open} descriptors are open");
 }
+
+/// The sender of what is blocked waits, and only it: others on the same thread, a reload and a stop go on.
+#[test]
+fn a_queue_that_blocks_holds_up_its_own_senders_only() {
+    let server = Server::start(&format!(
+        r#"
+[server]
+threads = 1
+grace = "300ms"
+[[input.tcp]]
+listen = "127.0.0.1:0"
+[metrics]
+listen = "127.0.0.1:0"
+[[output.file]]
+name = "files"
+path = "{{dir}}/all.log"
+[[output.forward]]
+name = "up"
+to = ["tcp://127.0.0.1:{}"]
+queue = {{ size = "1MiB", when-full = "block" }}
+[[route]]
+where = 'app-name == "up"'
+to = ["up"]
+final = true
+[[route]]
+to = ["files"]
+"#,
+        free_port()
+    ));
+    let mut blocked = TcpStream::connect(server.address("tcp")).expect("connected");
+    blocked.set_write_timeout(Some(std::time::Duration::from_millis(300))).expect("an option");
+    let line = format!("<14>1 - h up - - - {}\n", "x".repeat(1000));
+    while blocked.write_all(line.as_bytes()).is_ok() {}
+    send(server.address("tcp"), 0, 10);
+    server.lines("all.log", 10);
+    server.hup();
+    server.wait_for_log("reloaded");
+    send(server.address("tcp"), 10, 10);
+    server.lines("all.log", 20);
+    assert_eq!(server.metric("penstock_dropped_messages_total{output=\"up\",kind=\"forward\",reason=\"full\"}"), 0);
+    let log = server.stop();
+    assert!(log.iter().any(|line| line.contains("output `up`") && line.contains("are lost")), "{log:?}");
+}
+
+/// One file on a disk that is full, another on one that is not, in the same output.
+#[test]
+fn a_file_that_cannot_be_written_keeps_no_other_of_its_output_waiting() {
+    if !has("root") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let full = folder.path().join("full");
+    std::fs::create_dir(&full).expect("a folder");
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4k", "tmpfs"]).arg(&full).status().expect("mount runs");
+    assert!(mount.success());
+    let _unmount = Unmount(full.clone());
+    std::fs::write(full.join("filler"), vec![b'x'; 4096]).expect("it fits");
+    let server = Server::start(&format!(
+        "[[input.tcp]]\nlisten = \"127.0.0.1:0\"\n[[output.file]]\nname = \"files\"\npath = \"{}/{{hostname}}/{{app-name}}.log\"\n[[route]]\nto = [\"files\"]\n",
+        folder.path().display()
+    ));
+    let mut stream = TcpStream::connect(server.address("tcp")).expect("connected");
+    writeln!(stream, "<14>1 - full a - - - x").expect("sent");
+    server.wait_for_log("No space left on device");
+    writeln!(stream, "<14>1 - good a - - - y").expect("sent");
+    wait_until("the neighbour is written", || folder.path().join("good/a.log").exists());
+    std::fs::remove_file(full.join("filler")).expect("removed");
+    wait_until("the full one is written", || std::fs::read_to_string(full.join("a.log")).is_ok_and(|text| text.ends_with("x\n")));
+}

@@ -45,6 +45,10 @@ impl fmt::Display for Error {
 /// How often an ending is looked for where nothing announces it.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// After the grace: for readers to hand over what they hold, and for outputs to break off.
+const LAST_LOOK: Duration = Duration::from_millis(50);
+const ABANDONED: Duration = Duration::from_millis(500);
+
 /// Runs until a signal ends it.
 pub fn run(path: &Path, plan: Plan) -> Result<(), Error> {
     privilege::raise_file_limit();
@@ -255,11 +259,15 @@ impl Daemon {
             () = sleep_until(deadline) => tracing::warn!("the grace of {} s is over", server.grace.as_secs_f32()),
             () = signals.stop() => tracing::warn!("a second signal: stopping at once"),
         }
+        // Readers that wait for room bring what they have, to be counted.
+        outputs.close();
+        sleep(LAST_LOOK).await;
         outputs.abandon();
-        let last = Instant::now() + Duration::from_millis(500);
+        let last = Instant::now() + ABANDONED;
         while !outputs.have_ended() && Instant::now() < last {
             sleep(LOOK).await;
         }
+        outputs.say_losses();
         tracing::info!("stopped");
     }
 }

@@ -1,4 +1,4 @@
-//! The running outputs and their queues: an output of the same name and kind keeps its queue through every reload.
+//! The running outputs and their queues: an output of the same name, kind and form keeps its queue through every reload.
 
 use std::io;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ pub(super) struct Outputs {
 struct Running {
     name: Arc<str>,
     kind: &'static str,
+    form: String,
     print: String,
     queue: Arc<Queue>,
     counters: Arc<OutputCounters>,
@@ -33,7 +34,7 @@ impl Outputs {
         let mut old = std::mem::take(&mut self.running);
         let mut destinations = Vec::new();
         for plan in plans {
-            let known = old.iter().position(|running| running.name == plan.name && running.kind == plan.kind);
+            let known = old.iter().position(|running| running.is(&plan));
             let running = match known {
                 Some(place) => old.swap_remove(place).replan(&plan),
                 None => Running::start(&plan)?,
@@ -73,6 +74,20 @@ impl Outputs {
         self.all().for_each(|running| running.handle.command(Command::Abandon));
     }
 
+    /// What the stop has cost, by output.
+    pub(super) fn say_losses(&self) {
+        for running in self.all() {
+            let lost = running.queue.counters.dropped_stop.get();
+            let name = &running.name;
+            if !running.handle.has_ended() {
+                tracing::error!("output `{name}`: hangs in a delivery; what it had is lost ({} KiB)", running.queue.fill() >> 10);
+            }
+            if lost > 0 {
+                tracing::error!("output `{name}`: {lost} messages could not be delivered before the stop and are lost");
+            }
+        }
+    }
+
     pub(super) fn have_ended(&self) -> bool {
         self.all().all(|running| running.handle.has_ended())
     }
@@ -100,7 +115,13 @@ impl Running {
         let (queue, counters) = (Arc::new(Queue::new(plan.bounds)), Arc::new(OutputCounters::default()));
         let output = (plan.make)(&counters);
         let handle = drive::start(plan.name.clone(), output, queue.clone(), counters.clone())?;
-        Ok(Self { name: plan.name.clone(), kind: plan.kind, print: plan.print.clone(), queue, counters, handle })
+        let (name, form, print) = (plan.name.clone(), plan.form.clone(), plan.print.clone());
+        Ok(Self { name, kind: plan.kind, form, print, queue, counters, handle })
+    }
+
+    /// What is in the queue can be delivered as the plan says.
+    fn is(&self, plan: &Plan) -> bool {
+        self.name == plan.name && self.kind == plan.kind && self.form == plan.form
     }
 
     fn replan(mut self, plan: &Plan) -> Self {

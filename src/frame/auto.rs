@@ -21,15 +21,16 @@ enum After {
 impl Framer {
     pub(super) fn auto(&mut self, bytes: &[u8], event: Event) -> Step {
         // Cisco ASA puts a blank before the frame; before anything else it is the beginning of a text.
-        let blanks = bytes.iter().take_while(|b| **b == b' ').count();
+        let blanks = leading_blanks(bytes);
         match bytes.get(blanks) {
+            _ if blanks > BLANKS => {}
             Some(b'<') if blanks > 0 => return shifted(self.text(&bytes[blanks..], event), blanks),
             Some(b'1'..=b'9') => {
                 if let Some(step) = self.counted(bytes, event) {
                     return step;
                 }
             }
-            None if event == Event::More => return Step::Wait,
+            None if event == Event::More && blanks <= BLANKS => return Step::Wait,
             _ => {}
         }
         self.text(bytes, event)
@@ -139,8 +140,10 @@ impl Framer {
     }
 
     fn after_line(&mut self, rest: &[u8], event: Event) -> After {
-        let rest = &rest[rest.iter().take_while(|b| **b == b' ').count()..];
+        let blanks = leading_blanks(rest);
+        let rest = &rest[blanks..];
         match rest.first() {
+            _ if blanks > BLANKS => After::Continuation,
             None => After::Unknown,
             Some(b'<') if begins_with_pri(rest) => After::Message,
             Some(b'<') if event == Event::More && could_begin_with_pri(rest) => After::Unknown,
@@ -159,6 +162,14 @@ impl Framer {
             Some(_) => After::Continuation,
         }
     }
+}
+
+/// So many blanks before a frame are swallowed; more are a text, and nothing waits for their end.
+pub(super) const BLANKS: usize = 16;
+
+/// At most one more than [`BLANKS`].
+pub(super) fn leading_blanks(bytes: &[u8]) -> usize {
+    bytes.iter().take(BLANKS + 1).take_while(|b| **b == b' ').count()
 }
 
 fn shifted(step: Step, by: usize) -> Step {

@@ -1,5 +1,6 @@
 //! `MSG-LEN SP SYSLOG-MSG` (RFC 6587, section 3.4.1), from peers that may not mean what they count.
 
+use super::auto::{BLANKS, leading_blanks};
 use super::{Discard, Event, Framer, Framing, Step};
 
 /// Counts have at most nine digits; more is a number in a text (CVE-2022-24903 was a count nobody bounded).
@@ -23,7 +24,10 @@ pub(super) enum Count {
 impl Framer {
     /// None where no count stands.
     pub(super) fn counted(&mut self, bytes: &[u8], event: Event) -> Option<Step> {
-        let blanks = bytes.iter().take_while(|b| **b == b' ').count();
+        let blanks = leading_blanks(bytes);
+        if blanks > BLANKS {
+            return None;
+        }
         let (octets, start) = match self.count(&bytes[blanks..]) {
             Count::Is { octets, start } => (octets, blanks + start),
             Count::IsNot => return None,

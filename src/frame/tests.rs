@@ -134,6 +134,21 @@ fn what_decides_may_stand_behind_the_limit() {
     }
 }
 
+/// A peer that sends nothing but what might be a beginning cannot make us keep it all.
+#[test]
+fn nothing_is_held_without_bound() {
+    for framing in [Framing::Auto, Framing::Newline, Framing::Nul, Framing::OctetCounted] {
+        for start in [&b""[..], b"<13>x\n", b"4 <1>a", b"<13>x\0", b"1", b"<"] {
+            for filler in *b" 1<x\n\0" {
+                let mut framer = Framer::new(framing, 480);
+                let stream = [start, &vec![filler; 2000][..]].concat();
+                let used = framer.split(&stream, Event::More, &mut Vec::new());
+                assert!(stream.len() - used <= 480 + 32, "{framing:?} {start:?} {filler}: {}", stream.len() - used);
+            }
+        }
+    }
+}
+
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         Just(b"<13>".to_vec()),

@@ -27,6 +27,8 @@ use crate::warn_limited;
 const READ_BYTES: usize = 128 << 10;
 /// A stop reads what has already arrived, for no longer than this.
 const LAST_READS: Duration = Duration::from_secs(1);
+/// After a stop, silence for so long means that nothing more was on its way.
+const NOTHING_MORE: Duration = Duration::from_millis(20);
 /// A peer that does not take the close is left.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -49,6 +51,8 @@ struct Reading {
     touched: Touched,
     /// Nothing has come yet.
     fresh: bool,
+    /// A pause has changed nothing: another one would not either.
+    paused: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,13 +69,13 @@ enum Next {
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, connection: Connection) {
     let settings = connection.shared.settings.load_full();
     let framer = Framer::new(settings.framing, settings.max_message);
-    let mut reading = Reading { framer, held: Vec::new(), touched: Touched::default(), fresh: true };
+    let mut reading = Reading { framer, held: Vec::new(), touched: Touched::default(), fresh: true, paused: false };
     let stopped = connection.shared.stop.cancelled();
     tokio::pin!(stopped);
     let mut last_byte = Instant::now();
     loop {
         connection.worker.unblocked(&reading.touched).await;
-        let patience = reading.framer.patience(&reading.held).filter(|_| !reading.held.is_empty());
+        let patience = reading.framer.patience(&reading.held).filter(|_| !reading.paused);
         if patience == Some(Duration::ZERO) {
             connection.split(&mut reading, Event::Pause);
             continue;
@@ -134,19 +138,17 @@ impl Connection {
         if reading.held.is_empty() && reading.held.capacity() > 4096 {
             reading.held = Vec::new();
         }
+        reading.paused = false;
         Poll::Ready(Next::Read)
     }
 
-    /// Reads until nothing is there at the moment.
+    /// Reads what has arrived.
     async fn read_what_is_there<S: AsyncRead + Unpin>(&self, stream: &mut S, reading: &mut Reading) {
         loop {
-            let next = poll_fn(|cx| match self.read(stream, reading, cx) {
-                Poll::Pending => Poll::Ready(Next::Closed),
-                ready => ready,
-            })
-            .await;
-            if next == Next::Closed {
-                return;
+            // Pending may only mean that the runtime has not looked yet.
+            match timeout(NOTHING_MORE, poll_fn(|cx| self.read(stream, reading, cx))).await {
+                Ok(Next::Closed) | Err(_) => return,
+                Ok(_) => {}
             }
             self.worker.unblocked(&reading.touched).await;
         }
@@ -157,6 +159,7 @@ impl Connection {
         let mut buffers = self.worker.buffers.borrow_mut();
         let held = std::mem::take(&mut reading.held);
         let used = self.process(reading, &held, event, &mut buffers.frames);
+        reading.paused = used == 0;
         reading.held.extend_from_slice(&held[used..]);
     }
 

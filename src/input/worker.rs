@@ -148,10 +148,11 @@ async fn flusher(worker: Rc<Worker>) {
         yield_now().await;
         worker.flush();
         let blocked = worker.outbox.borrow_mut().newly_blocked();
-        for queue in blocked {
+        for (queue, cost) in blocked {
             let worker = worker.clone();
             spawn_local(async move {
-                queue.room().await;
+                queue.room(cost).await;
+                worker.outbox.borrow_mut().unwatch(&queue);
                 worker.dirty.notify_one();
             });
         }
@@ -179,13 +180,13 @@ impl Worker {
 
     /// Returns when what the last batch went to can take more.
     pub(super) async fn unblocked(&self, touched: &Touched) {
-        while let Some(queue) = self.blocked_by(touched) {
-            queue.room().await;
+        while let Some((queue, cost)) = self.blocked_by(touched) {
+            queue.room(cost).await;
             self.flush();
         }
     }
 
-    fn blocked_by(&self, touched: &Touched) -> Option<Arc<Queue>> {
+    fn blocked_by(&self, touched: &Touched) -> Option<(Arc<Queue>, usize)> {
         self.outbox.borrow().blocked_by(touched)
     }
 

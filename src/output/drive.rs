@@ -20,6 +20,8 @@ use crate::warn_limited;
 const MOST: usize = 4 << 20;
 /// So many bytes are delivered at once although the output would hold records for longer.
 const ENOUGH: usize = 1 << 20;
+/// An output with many places tries those that failed again after this at the latest.
+const SOON: Duration = Duration::from_millis(250);
 /// A holding output spends at most a fifth of its time delivering: it waits this many times as long as the last
 /// delivery took. Lone messages go at once, heavy traffic in few large pieces.
 const REST: u32 = 4;
@@ -109,36 +111,42 @@ impl Drive {
                 };
                 let ends = match woken {
                     Woken::Batch(more) => !more,
-                    Woken::Command(command) => self.obey(command),
+                    Woken::Command(command) => self.obey(command).await,
                 };
                 if ends {
-                    return;
+                    return self.output.close().await;
                 }
                 if self.batch.is_empty() {
                     continue;
                 }
             }
             let started = Instant::now();
-            let result = match self.deliver().await {
-                Ok(result) => result,
-                Err(command) => match self.obey(command) {
-                    true => return,
-                    false => continue,
-                },
+            let command = match self.deliver().await {
+                Ok(result) => {
+                    self.last = (Instant::now(), started.elapsed());
+                    if self.settle(result) {
+                        continue;
+                    }
+                    self.wait().await
+                }
+                Err(command) => Some(command),
             };
-            self.last = (Instant::now(), started.elapsed());
-            if self.settle(result) {
-                continue;
-            }
-            let wait = self.backoff.next();
-            let command = tokio::select! {
-                biased;
-                Some(command) = self.commands.recv() => Some(command),
-                () = sleep(wait) => None,
-            };
-            if command.is_some_and(|command| self.obey(command)) {
+            if let Some(command) = command
+                && self.obey(command).await
+            {
                 return;
             }
+        }
+    }
+
+    /// Until it is time to try again, or there is something else to do.
+    async fn wait(&mut self) -> Option<Command> {
+        let wait = self.backoff.next();
+        let wait = if self.output.has_many_places() { wait.min(SOON) } else { wait };
+        tokio::select! {
+            biased;
+            Some(command) = self.commands.recv() => Some(command),
+            () = sleep(wait) => None,
         }
     }
 
@@ -196,8 +204,20 @@ impl Drive {
                     self.name,
                     self.queue.fill() >> 10
                 );
+                if self.output.has_many_places() {
+                    self.go_on_beside();
+                }
                 false
             }
+        }
+    }
+
+    /// What is delivered makes room for more, so that one place that fails does not keep the others waiting.
+    fn go_on_beside(&mut self) {
+        self.queue.acknowledge(&mut self.batch);
+        let lent: usize = self.batch.iter().map(Chunk::cost).sum();
+        if lent < MOST {
+            self.queue.lend_now(&mut self.batch, MOST - lent);
         }
     }
 
@@ -218,18 +238,12 @@ impl Drive {
     }
 
     /// True: the thread ends.
-    fn obey(&mut self, command: Command) -> bool {
+    async fn obey(&mut self, command: Command) -> bool {
         match command {
             Command::Abandon => {
                 let lent: usize = self.batch.iter().map(Chunk::pending).sum();
                 let records = lent + self.queue.abandon();
                 self.queue.counters.dropped_stop.add(records as u64);
-                if records > 0 {
-                    tracing::error!(
-                        "output `{}`: {records} messages could not be delivered before the stop and are lost",
-                        self.name
-                    );
-                }
                 true
             }
             Command::Reopen => {
@@ -237,7 +251,8 @@ impl Drive {
                 false
             }
             Command::Replace(output) => {
-                self.output = output;
+                let mut old = std::mem::replace(&mut self.output, output);
+                old.close().await;
                 self.backoff.reset();
                 false
             }

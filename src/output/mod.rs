@@ -61,6 +61,16 @@ pub trait Output: Send {
     /// HUP: open files are opened anew.
     fn reopen(&mut self) {}
 
+    /// The end of this output, though not of the server: what has been delivered is not to be lost on its way.
+    fn close(&mut self) -> Closing<'_> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// What keeps some records need not keep others: deliveries go on beside those that failed, and are tried again soon.
+    fn has_many_places(&self) -> bool {
+        false
+    }
+
     /// How long records may be held so that more of them go at once; None: not at all.
     fn longest_hold(&self) -> Option<Duration> {
         None
@@ -68,6 +78,8 @@ pub trait Output: Send {
 }
 
 pub type Delivery<'a> = Pin<Box<dyn Future<Output = Result<(), Undelivered>> + 'a>>;
+
+pub type Closing<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// Why records remain unsettled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +108,8 @@ pub struct Plan {
     pub queue_size: Option<usize>,
     /// Fill level, 0 to 1, above which `bounds.shed` begins.
     pub shed_above: f64,
+    /// Records of one queue can be delivered by every output of this form: a folder, an envelope.
+    pub form: String,
     /// Two of the same kind and print deliver in the same way.
     pub print: String,
     pub make: Make,

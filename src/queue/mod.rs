@@ -97,7 +97,7 @@ impl Queue {
     /// Takes the chunk and leaves an empty one in its place. False: the queue is full and its policy is to block; the
     /// chunk stays where it is.
     pub fn push(&self, chunk: &mut Chunk) -> bool {
-        let mut inner = self.lock();
+        let inner = self.lock();
         let fill = inner.fill();
         if let Some(shed) = inner.bounds.shed.filter(|shed| fill > shed.above) {
             self.counters.dropped_shed.add(chunk.shed(shed.severity) as u64);
@@ -106,16 +106,25 @@ impl Queue {
                 return true;
             }
         }
-        // A chunk that is larger than the whole queue passes when the queue is empty, or it would wait for ever.
-        let full = fill > 0 && fill + chunk.cost() > inner.bounds.size;
-        if full && inner.bounds.when_full == WhenFull::Block && !inner.closed {
+        if inner.blocks(chunk.cost()) {
             return false;
         }
-        if full || inner.closed {
-            self.counters.dropped_full.add(chunk.pending() as u64);
+        if inner.closed || inner.is_full(chunk.cost()) {
+            let reason = if inner.closed { &self.counters.dropped_stop } else { &self.counters.dropped_full };
+            reason.add(chunk.pending() as u64);
             chunk.clear();
             return true;
         }
+        self.take(inner, chunk);
+        true
+    }
+
+    /// Takes the chunk whatever the bounds say: its readers turn to another pipeline, and nobody would bring it again.
+    pub fn push_anyway(&self, chunk: &mut Chunk) {
+        self.take(self.lock(), chunk);
+    }
+
+    fn take(&self, mut inner: MutexGuard<'_, Inner>, chunk: &mut Chunk) {
         let taken = std::mem::replace(chunk, inner.spare.pop().unwrap_or_default());
         self.counters.queued.add(taken.pending() as u64);
         inner.waiting_bytes += taken.cost();
@@ -126,23 +135,16 @@ impl Queue {
             drop(inner);
             self.arrived.notify_one();
         }
-        true
     }
 
-    /// Returns when the next chunk may find room; the caller tries again.
-    pub async fn room(&self) {
+    /// Returns when a chunk of this cost may find room; the caller tries again.
+    pub async fn room(&self, cost: usize) {
         let room = self.room.notified();
         tokio::pin!(room);
         room.as_mut().enable();
-        if self.is_full() {
+        if self.lock().blocks(cost) {
             room.await;
         }
-    }
-
-    /// Half a chunk of room is missing.
-    pub fn is_full(&self) -> bool {
-        let inner = self.lock();
-        inner.bounds.when_full == WhenFull::Block && inner.fill() + CHUNK_BYTES / 2 > inner.bounds.size && inner.fill() > 0
     }
 
     /// Lends what waits, at most `most` bytes of it but at least one chunk. False: the queue is closed and empty.
@@ -173,14 +175,14 @@ impl Queue {
     }
 
     /// Lends what waits at this moment, without waiting for more.
-    pub fn lend_now(&self, batch: &mut Vec<Chunk>) {
-        self.lock().lend(batch, usize::MAX);
+    pub fn lend_now(&self, batch: &mut Vec<Chunk>, most: usize) {
+        self.lock().lend(batch, most);
     }
 
-    /// What was lent is settled: it is forgotten and its memory used again.
+    /// The chunks that are settled are forgotten and their memory used again; the others stay in the batch.
     pub fn acknowledge(&self, batch: &mut Vec<Chunk>) {
         let mut inner = self.lock();
-        for mut chunk in batch.drain(..) {
+        for mut chunk in batch.extract_if(.., |chunk| chunk.pending() == 0) {
             inner.lent_bytes -= chunk.cost();
             self.counters.delivered.add(chunk.count(State::Delivered) as u64);
             self.counters.dropped_rejected.add(chunk.count(State::Rejected) as u64);
@@ -242,6 +244,15 @@ impl Queue {
 impl Inner {
     fn fill(&self) -> usize {
         self.waiting_bytes + self.lent_bytes
+    }
+
+    /// A chunk that is larger than the whole queue passes when the queue is empty, or it would wait for ever.
+    fn is_full(&self, cost: usize) -> bool {
+        self.fill() > 0 && self.fill() + cost > self.bounds.size
+    }
+
+    fn blocks(&self, cost: usize) -> bool {
+        self.bounds.when_full == WhenFull::Block && !self.closed && self.is_full(cost)
     }
 
     fn lend(&mut self, batch: &mut Vec<Chunk>, most: usize) {
@@ -327,10 +338,11 @@ mod tests {
         assert_eq!(second.pending(), 1, "a refused chunk keeps its records");
         let waiting = tokio::spawn({
             let queue = blocking.clone();
-            async move { queue.room().await }
+            async move { queue.room(200).await }
         });
         let mut batch = looked(&blocking).await;
         tokio::task::yield_now().await;
+        batch.iter_mut().for_each(Chunk::settle_all);
         blocking.acknowledge(&mut batch);
         waiting.await.expect("the reader goes on");
         assert!(blocking.push(&mut second));
@@ -341,6 +353,27 @@ mod tests {
         }
         assert_eq!(dropping.counters.dropped_full.get(), 2);
         assert_eq!(looked(&dropping).await.len(), 1);
+    }
+
+    /// A reader that was told there is room while its chunk did not fit would turn in circles.
+    #[tokio::test]
+    async fn room_is_room_for_the_very_chunk_that_waits() {
+        let queue = queue(300, WhenFull::Block);
+        assert!(queue.push(&mut chunk(&[&"x".repeat(150)], 6)));
+        let mut large = chunk(&[&"x".repeat(150)], 6);
+        assert!(!queue.push(&mut large));
+        let cost = large.cost();
+        let waiting = tokio::spawn({
+            let queue = queue.clone();
+            async move { queue.room(cost).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "a smaller one would fit");
+        let mut batch = looked(&queue).await;
+        batch.iter_mut().for_each(Chunk::settle_all);
+        queue.acknowledge(&mut batch);
+        waiting.await.expect("it goes on");
+        assert!(queue.push(&mut large));
     }
 
     #[tokio::test]

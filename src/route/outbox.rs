@@ -18,8 +18,6 @@ pub struct Outbox {
     pipeline: Arc<Pipeline>,
     /// One for each destination of the pipeline.
     slots: Vec<Slot>,
-    /// Chunks for outputs that a reload has removed and whose queues were full.
-    orphans: Vec<(Arc<Queue>, Chunk)>,
     scratch: Scratch,
     /// The number of the message in hand, so that an output gets it once.
     message: u64,
@@ -48,7 +46,7 @@ pub struct Touched {
 impl Outbox {
     pub fn new(pipeline: Arc<Pipeline>) -> Self {
         let slots = pipeline.destinations.iter().map(|_| Slot::default()).collect();
-        Self { pipeline, slots, orphans: Vec::new(), scratch: Scratch::default(), message: 0, generation: 1 }
+        Self { pipeline, slots, scratch: Scratch::default(), message: 0, generation: 1 }
     }
 
     pub fn pipeline(&self) -> &Arc<Pipeline> {
@@ -59,9 +57,9 @@ impl Outbox {
     pub fn switch(&mut self, pipeline: Arc<Pipeline>) {
         self.flush();
         let old = std::mem::replace(&mut self.pipeline, pipeline);
-        for (slot, destination) in self.slots.drain(..).zip(&old.destinations) {
+        for (mut slot, destination) in self.slots.drain(..).zip(&old.destinations) {
             if !slot.chunk.is_empty() {
-                self.orphans.push((destination.queue.clone(), slot.chunk));
+                destination.queue.push_anyway(&mut slot.chunk);
             }
         }
         self.slots = self.pipeline.destinations.iter().map(|_| Slot::default()).collect();
@@ -86,31 +84,31 @@ impl Outbox {
 
     /// Hands over what there is.
     pub fn flush(&mut self) {
-        // A reload's leftovers are older than anything for the same queue.
-        self.orphans.retain_mut(|(queue, chunk)| !queue.push(chunk));
         for (slot, destination) in self.slots.iter_mut().zip(&self.pipeline.destinations) {
-            let behind_an_orphan = self.orphans.iter().any(|(queue, _)| Arc::ptr_eq(queue, &destination.queue));
-            if !slot.chunk.is_empty() {
-                slot.blocked = behind_an_orphan || !destination.queue.push(&mut slot.chunk);
-            }
-            slot.watched = false;
+            slot.blocked = !slot.chunk.is_empty() && !destination.queue.push(&mut slot.chunk);
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.orphans.is_empty() && self.slots.iter().all(|slot| slot.chunk.is_empty())
+        self.slots.iter().all(|slot| slot.chunk.is_empty())
     }
 
-    /// The queues whose room nobody waits for yet; from now on the caller does.
-    pub fn newly_blocked(&mut self) -> Vec<Arc<Queue>> {
-        let mut queues: Vec<_> = self.orphans.iter().map(|(queue, _)| queue.clone()).collect();
+    /// The queues whose room nobody waits for yet, and how much is wanted; from now on the caller does.
+    pub fn newly_blocked(&mut self) -> Vec<(Arc<Queue>, usize)> {
+        let mut queues = Vec::new();
         for (slot, destination) in self.slots.iter_mut().zip(&self.pipeline.destinations) {
-            if slot.blocked && !slot.watched {
-                slot.watched = true;
-                queues.push(destination.queue.clone());
+            if slot.blocked && !std::mem::replace(&mut slot.watched, true) {
+                queues.push((destination.queue.clone(), slot.chunk.cost()));
             }
         }
         queues
+    }
+
+    /// The caller waits for this queue no longer.
+    pub fn unwatch(&mut self, queue: &Arc<Queue>) {
+        for (slot, destination) in self.slots.iter_mut().zip(&self.pipeline.destinations) {
+            slot.watched &= !Arc::ptr_eq(queue, &destination.queue);
+        }
     }
 
     /// Notes where the messages since `first` went.
@@ -125,18 +123,19 @@ impl Outbox {
         self.message + 1
     }
 
-    /// The queue for whose room a reader with these traces has to wait.
-    pub fn blocked_by(&self, touched: &Touched) -> Option<Arc<Queue>> {
+    /// The queue for whose room a reader with these traces has to wait, and how much of it.
+    pub fn blocked_by(&self, touched: &Touched) -> Option<(Arc<Queue>, usize)> {
         let blocked = |slot: &usize| self.slots[*slot].blocked;
+        let wanted = |slot: usize| (self.pipeline.destinations[slot].queue.clone(), self.slots[slot].chunk.cost());
         if touched.generation == self.generation
             && let Some(slot) = touched.slots.iter().copied().find(blocked)
         {
-            return Some(self.pipeline.destinations[slot].queue.clone());
+            return Some(wanted(slot));
         }
         let kept: usize = self.slots.iter().filter(|slot| slot.blocked).map(|slot| slot.chunk.cost()).sum();
         if kept <= KEPT_BYTES {
             return None;
         }
-        (0..self.slots.len()).find(blocked).map(|slot| self.pipeline.destinations[slot].queue.clone())
+        (0..self.slots.len()).find(blocked).map(wanted)
     }
 }

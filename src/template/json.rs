@@ -59,6 +59,9 @@ fn pair(name: &str, value: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Among so many parameters repeated names are found; comparing each with each must not cost a second.
+const COMPARED: usize = 32;
+
 /// An object of objects. A parameter that occurs more than once (section 6.3.3 allows it) becomes an array.
 fn elements(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'{');
@@ -68,14 +71,17 @@ fn elements(text: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b":{");
         let mut written = 0;
         for (n, param) in element.params().enumerate() {
-            if element.params().take(n).any(|earlier| earlier.name == param.name) {
+            if n < COMPARED && element.params().take(n).any(|earlier| earlier.name == param.name) {
                 continue;
             }
             comma(written, out);
             written += 1;
             string(param.name, out);
             out.push(b':');
-            values(element.params().filter(|other| other.name == param.name), out);
+            match n < COMPARED {
+                true => values(element.params().take(COMPARED).filter(|other| other.name == param.name), out),
+                false => string(&param.value(), out),
+            }
         }
         out.push(b'}');
     }

@@ -115,7 +115,7 @@ impl Template {
             value.extend_from_slice(nil);
         }
         match filters.last() {
-            Some(Filter::Json) => out.extend_from_slice(value),
+            Some(Filter::Json) if self.escaping != Escaping::Path => out.extend_from_slice(value),
             _ => self.escaping.append(value, out),
         }
     }

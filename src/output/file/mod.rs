@@ -107,6 +107,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         bounds: queue_config::bounds(QUEUE, WhenFull::Block),
         queue_size: None,
         shed_above: 1.0,
+        form: settings.base.display().to_string(),
         print: format!("{settings:?}"),
         make: Box::new(move |counters| Box::new(Files { store: Store::new(settings.clone()), counters: counters.clone() })),
     };
@@ -167,6 +168,10 @@ impl Output for Files {
 
     fn reopen(&mut self) {
         self.store.close_all();
+    }
+
+    fn has_many_places(&self) -> bool {
+        true
     }
 
     fn longest_hold(&self) -> Option<Duration> {

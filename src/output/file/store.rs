@@ -336,7 +336,7 @@ impl Open {
 fn classified(error: io::Error) -> NoFile {
     match error.raw_os_error() {
         Some(
-            libc::EACCES | libc::EINVAL | libc::EISDIR | libc::ELOOP | libc::ENAMETOOLONG | libc::ENOTDIR | libc::ENXIO | libc::EPERM | libc::EXDEV,
+            libc::EACCES | libc::EILSEQ | libc::EINVAL | libc::EISDIR | libc::ELOOP | libc::ENAMETOOLONG | libc::ENOTDIR | libc::ENXIO | libc::EPERM | libc::EXDEV,
         )
         | None => NoFile::Path(error),
         Some(_) => NoFile::Retry(error),

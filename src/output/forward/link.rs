@@ -1,6 +1,5 @@
 //! One target: its connection, and when to try again.
 
-use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::Pin;
@@ -16,11 +15,13 @@ use tokio_rustls::client::TlsStream;
 use super::within;
 use crate::net::target::{Place, Scheme, Target};
 use crate::net::tls::{self, ClientTls};
-use crate::queue::{Chunk, Run, State};
+use crate::queue::{Chunk, State};
 use crate::sys::{datagram, reason};
 
 /// A target that failed is not tried again before this while another one works.
 const REST: Duration = Duration::from_secs(5);
+/// A peer that does not close is left.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// The largest payload of a UDP datagram over IPv4.
 const LARGEST_DATAGRAM: usize = 65507;
 const KEEPALIVE: socket2::TcpKeepalive =
@@ -101,9 +102,16 @@ impl Link {
         }
     }
 
+    /// Closes, and returns when the peer has everything or does not say so in time.
+    pub(super) async fn finish(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            socket.close().await;
+        }
+    }
+
     pub(super) fn close(&mut self) {
         if let Some(socket) = self.socket.take() {
-            tokio::spawn(socket.close(self.timeout));
+            tokio::spawn(socket.close());
         }
         if let Some(attempt) = self.attempt.take() {
             attempt.abort();
@@ -112,17 +120,23 @@ impl Link {
 }
 
 impl Connected {
-    /// close_notify and FIN, so that the peer has everything.
-    async fn close(self, deadline: Duration) {
+    /// close_notify and FIN; then everything the peer has to say is read until it closes too. A socket that is closed
+    /// over unread bytes (a server's session tickets) is reset by the kernel, and what was under way is lost.
+    async fn close(self) {
         let closing = async {
             match self {
-                Self::Tcp(mut stream) => stream.shutdown().await,
-                Self::Tls(mut stream) => stream.shutdown().await,
+                Self::Tcp(stream) => close_stream(stream).await,
+                Self::Tls(stream) => close_stream(stream).await,
                 Self::Udp(_) => Ok(()),
             }
         };
-        let _ = tokio::time::timeout(deadline, closing).await;
+        let _ = tokio::time::timeout(CLOSE_DEADLINE, closing).await;
     }
+}
+
+async fn close_stream(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
 }
 
 /// The result of a task that has finished.
@@ -182,31 +196,24 @@ fn is_closed<S: AsyncRead + Unpin>(stream: &mut S) -> bool {
     }
 }
 
+/// What has gone is settled at once, so that breaking off sends nothing twice but the record that it cut.
 async fn send_stream<S: AsyncWrite + Unpin>(stream: &mut S, chunk: &mut Chunk, timeout: Duration) -> Result<(), String> {
     while let Some(run) = chunk.first_run() {
-        let mut at = run.bytes.start as usize;
-        let result = write_run(stream, chunk, &run, &mut at, timeout).await;
-        // A record that is cut goes again, whole, on another connection.
-        chunk.settle_up_to(&run, at);
-        result?;
+        let (mut at, end) = (run.bytes.start as usize, run.bytes.end as usize);
+        while at < end {
+            let writing = write_some(stream, &chunk.bytes[at..end]);
+            at += within(timeout, "it did not read what was sent", writing).await?;
+            chunk.settle_up_to(&run, at);
+        }
     }
     Ok(())
 }
 
-/// Moves `at` as far as the bytes have gone.
-async fn write_run<S: AsyncWrite + Unpin>(stream: &mut S, chunk: &Chunk, run: &Run, at: &mut usize, timeout: Duration) -> Result<(), String> {
-    let end = run.bytes.end as usize;
-    while *at < end {
-        let writing = async {
-            let bytes = &chunk.bytes[*at..end];
-            let count = poll_fn(|cx| Pin::new(&mut *stream).poll_write(cx, bytes)).await.map_err(|error| reason(&error))?;
-            // TLS may keep bytes of its own; they have not gone before it has given them away.
-            stream.flush().await.map_err(|error| reason(&error))?;
-            if count == 0 { Err("it takes no more".to_owned()) } else { Ok(count) }
-        };
-        *at += within(timeout, "it did not read what was sent", writing).await?;
-    }
-    Ok(())
+async fn write_some<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> Result<usize, String> {
+    let count = stream.write(bytes).await.map_err(|error| reason(&error))?;
+    // TLS may keep bytes of its own; they have not gone before it has given them away.
+    stream.flush().await.map_err(|error| reason(&error))?;
+    if count == 0 { Err("it takes no more".to_owned()) } else { Ok(count) }
 }
 
 async fn send_datagrams(socket: &UdpSocket, chunk: &mut Chunk) -> Result<(), String> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::{Delivery, Output, OutputScope, Plan, QueueConfig, Undelivered, queue_config};
+use super::{Closing, Delivery, Output, OutputScope, Plan, QueueConfig, Undelivered, queue_config};
 use crate::config::Period;
 use crate::net::target::{Scheme, Target};
 use crate::net::tls::{ClientFiles, ClientTls};
@@ -98,6 +98,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         bounds: queue_config::bounds(QUEUE, WhenFull::DropNewest),
         queue_size: None,
         shed_above: 1.0,
+        form: format!("{envelope:?}"),
         print: format!("{settings:?}"),
         make: Box::new(move |_| Box::new(Forward::new(settings.clone()))),
     };
@@ -168,6 +169,14 @@ impl Output for Forward {
                 }
             }
             Ok(())
+        })
+    }
+
+    fn close(&mut self) -> Closing<'_> {
+        Box::pin(async {
+            for link in &mut self.links {
+                link.finish().await;
+            }
         })
     }
 }
