@@ -105,3 +105,13 @@ fn explain_shows_fields_routes_and_bytes() {
     }
     assert!(!text.contains('\u{1b}'), "a message cannot act on the terminal");
 }
+
+#[test]
+fn the_log_has_the_journals_priorities_under_systemd() {
+    let config = "[[input.tcp]]\nlisten = \"127.0.0.1:0\"\n[[output.discard]]\nname = \"x\"\n[[route]]\nto = [\"x\"]\n";
+    let server = common::Server::start_with(config, |command| {
+        command.env("JOURNAL_STREAM", "8:1");
+    });
+    assert!(server.log().iter().all(|line| line.starts_with("<6>")), "{:?}", server.log());
+    server.stop();
+}

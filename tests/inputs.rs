@@ -199,3 +199,25 @@ fn a_counted_frame_that_is_not_finished_holds_up_nobody() {
     drop(stream);
     wait_until("the unfinished frame", || server.read("all.log").contains("127.0.0.1 x"));
 }
+
+#[test]
+fn what_the_kernel_drops_is_counted() {
+    let server =
+        Server::start(&config("[server]\nthreads = 1\n[[input.udp]]\nlisten = \"127.0.0.1:0\"\nreceive-buffer = \"64KiB\""));
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = server.address("udp");
+    server.signal("STOP");
+    let (count, text) = (5_000, format!("<14>{}", "x".repeat(1000)));
+    for _ in 0..count {
+        socket.send_to(text.as_bytes(), address).expect("sent");
+    }
+    server.signal("CONT");
+    let metric = |name: &str| server.metric(&format!("penstock_{name}_total{{input=\"udp\",kind=\"udp\"}}"));
+    // The kernel says how many it dropped with the next datagram that it does not drop.
+    let mut sent = count;
+    wait_until("every datagram is accounted for", || {
+        socket.send_to(b"<14>one more", address).expect("sent");
+        sent += 1;
+        metric("kernel_drops") > 0 && metric("kernel_drops") + metric("received_messages") == sent
+    });
+}

@@ -356,3 +356,19 @@ fn a_file_that_cannot_be_written_keeps_no_other_of_its_output_waiting() {
     std::fs::remove_file(full.join("filler")).expect("removed");
     wait_until("the full one is written", || std::fs::read_to_string(full.join("a.log")).is_ok_and(|text| text.ends_with("x\n")));
 }
+
+#[test]
+fn lines_go_to_the_standard_output() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("stdout");
+    let file = std::fs::File::create(&path).expect("a file");
+    let config = "[[input.tcp]]\nlisten = \"127.0.0.1:0\"\n[[output.stdout]]\nname = \"out\"\nformat = \"raw\"\n[[route]]\nto = [\"out\"]\n";
+    let server = Server::start_with(config, |command| {
+        command.stdout(file);
+    });
+    send(server.address("tcp"), 0, 2);
+    wait_until("two lines", || {
+        std::fs::read_to_string(&path).is_ok_and(|text| text == "<14>1 - h a - - - 0\n<14>1 - h a - - - 1\n")
+    });
+    server.stop();
+}
