@@ -95,7 +95,7 @@ impl Certificates {
     /// The configuration with these certificates in the place of those that it names.
     fn put_into(&self, text: &str) -> String {
         let folder = format!("\"{}/", self.0.path().display());
-        text.replace("\"/etc/penstock/tls/", &folder).replace("\"./logs/tls/", &folder)
+        text.replace("\"/etc/penstock/tls/", &folder).replace("\"./tls/", &folder)
     }
 }
 
