@@ -10,9 +10,6 @@ pub mod structured_data;
 mod tag;
 
 use nom::IResult;
-use nom::bytes::complete::{tag as literal, take_while_m_n};
-use nom::sequence::delimited;
-use nom::{Parser, character::complete::char};
 
 use crate::message::{Fields, Grammar, Priority};
 
@@ -41,14 +38,13 @@ pub fn parse<'b>(frame: &'b [u8], options: &Options) -> Fields<'b> {
 
 /// `PRI = "<" PRIVAL ">"` (RFC 5424, section 6): 0 to 191 without leading zeros.
 fn pri(input: &[u8]) -> Parsed<'_, Priority> {
-    let (rest, digits) = delimited(literal("<"), take_while_m_n(1, 3, |b: u8| b.is_ascii_digit()), char('>')).parse(input)?;
-    if digits.len() > 1 && digits[0] == b'0' {
-        return fail();
-    }
-    match Priority::new(number(digits)) {
-        Some(priority) => Ok((rest, priority)),
-        None => fail(),
-    }
+    let (value, rest) = match input {
+        [b'<', a, b'>', rest @ ..] => (digits_of([*a]), rest),
+        [b'<', a @ b'1'..=b'9', b, b'>', rest @ ..] => (digits_of([*a, *b]), rest),
+        [b'<', a @ b'1'..=b'9', b, c, b'>', rest @ ..] => (digits_of([*a, *b, *c]), rest),
+        _ => return fail(),
+    };
+    value.and_then(Priority::new).map_or_else(fail, |priority| Ok((rest, priority)))
 }
 
 /// The value of at most four ASCII digits.
@@ -60,12 +56,25 @@ fn fail<'b, T>() -> Parsed<'b, T> {
     Err(nom::Err::Error(()))
 }
 
+/// This byte, and nothing else of it.
+fn byte<const B: u8>(input: &[u8]) -> Option<&[u8]> {
+    match input {
+        [first, rest @ ..] if *first == B => Some(rest),
+        _ => None,
+    }
+}
+
+/// The value of bytes that must all be digits; at most four.
+fn digits_of<const N: usize>(bytes: [u8; N]) -> Option<u16> {
+    let digits = bytes.map(|b| b.wrapping_sub(b'0'));
+    let all = digits.iter().fold(true, |all, digit| all & (*digit < 10));
+    all.then(|| digits.iter().fold(0, |value, digit| value * 10 + u16::from(*digit)))
+}
+
 /// Exactly `N` digits and their value.
 fn digits<const N: usize>(input: &[u8]) -> Parsed<'_, u16> {
-    match input.split_at_checked(N) {
-        Some((digits, rest)) if digits.iter().all(u8::is_ascii_digit) => Ok((rest, number(digits))),
-        _ => fail(),
-    }
+    let parsed = input.split_first_chunk::<N>().and_then(|(bytes, rest)| Some((rest, digits_of(*bytes)?)));
+    parsed.ok_or(nom::Err::Error(()))
 }
 
 /// Exactly `N` digits with a value in `low..=high`.

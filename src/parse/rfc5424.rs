@@ -2,16 +2,13 @@
 //!
 //! What breaks a rule falls back to the looser grammars with its whole text; nothing is repaired here.
 
-use memchr::memchr;
-use nom::bytes::complete::{tag as literal, take_while_m_n};
-use nom::combinator::{opt, recognize};
-use nom::multi::{fold_many0, many1_count};
-use nom::{Parser, character::complete::char};
+use memchr::{memchr, memchr3};
 
-use super::{Parsed, digits, digits_in, fail, number};
+use super::{Parsed, byte, digits_of, fail, number};
 use crate::message::{Fields, Grammar, Priority, Timestamp};
 
 /// `SYSLOG-MSG = HEADER SP STRUCTURED-DATA [SP MSG]`, after the PRI.
+#[inline]
 pub(super) fn syslog_msg(input: &[u8], priority: Priority) -> Parsed<'_, Fields<'_>> {
     let (input, version) = version(input)?;
     let (input, timestamp) = timestamp(sp(input)?)?;
@@ -30,45 +27,50 @@ pub(super) fn syslog_msg(input: &[u8], priority: Priority) -> Parsed<'_, Fields<
 }
 
 fn sp(input: &[u8]) -> Result<&[u8], nom::Err<()>> {
-    input.strip_prefix(b" ").ok_or(nom::Err::Error(()))
+    byte::<b' '>(input).ok_or(nom::Err::Error(()))
 }
 
 /// `VERSION = NONZERO-DIGIT 0*2DIGIT`
 fn version(input: &[u8]) -> Parsed<'_, u16> {
-    let (rest, digits) = take_while_m_n(1, 3, |b: u8| b.is_ascii_digit()).parse(input)?;
-    if digits[0] == b'0' { fail() } else { Ok((rest, number(digits))) }
+    let length = input.iter().take(3).take_while(|b| b.is_ascii_digit()).count();
+    match input.first() {
+        Some(b'1'..=b'9') => Ok((&input[length..], number(&input[..length]))),
+        _ => fail(),
+    }
 }
 
 /// `HOSTNAME`, `APP-NAME`, `PROCID` and `MSGID` are `NILVALUE / 1*MAX PRINTUSASCII`, each followed by a blank.
 fn field<const MAX: usize>(input: &[u8]) -> Parsed<'_, &[u8]> {
     let length = input.iter().position(|b| !b.is_ascii_graphic()).unwrap_or(input.len());
-    match &input[..length] {
-        b"-" => Ok((&input[1..], b"")),
-        name if (1..=MAX).contains(&name.len()) => Ok((&input[length..], name)),
+    match input.split_at(length) {
+        (b"-", rest) => Ok((rest, b"")),
+        (name, rest) if (1..=MAX).contains(&length) => Ok((rest, name)),
         _ => fail(),
     }
 }
 
 /// `TIMESTAMP = NILVALUE / FULL-DATE "T" FULL-TIME`
 fn timestamp(input: &[u8]) -> Parsed<'_, Timestamp<'_>> {
-    if let Some(rest) = input.strip_prefix(b"-") {
+    if let [b'-', rest @ ..] = input {
         return Ok((rest, Timestamp::Absent));
     }
-    let (rest, text) = recognize((full_date, char('T'), full_time)).parse(input)?;
-    Ok((rest, Timestamp::Rfc3339(text)))
+    match full_date(input).and_then(byte::<b'T'>).and_then(full_time) {
+        Some(rest) => Ok((rest, Timestamp::Rfc3339(&input[..input.len() - rest.len()]))),
+        None => fail(),
+    }
 }
 
 /// `FULL-DATE = DATE-FULLYEAR "-" DATE-MONTH "-" DATE-MDAY`
-fn full_date(input: &[u8]) -> Parsed<'_, ()> {
-    let (input, year) = digits::<4>(input)?;
-    let (input, _) = char('-')(input)?;
-    let (input, month) = digits_in::<2>(input, 1, 12)?;
-    let (input, _) = char('-')(input)?;
-    let (input, _) = digits_in::<2>(input, 1, days(year, month))?;
-    Ok((input, ()))
+fn full_date(input: &[u8]) -> Option<&[u8]> {
+    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, rest @ ..] = input else {
+        return None;
+    };
+    let (year, month, day) = (digits_of([*y1, *y2, *y3, *y4])?, digits_of([*m1, *m2])?, digits_of([*d1, *d2])?);
+    let exists = (1..=12).contains(&month) && (1..=days(year, month)).contains(&day);
+    exists.then_some(rest)
 }
 
-fn days(year: u16, month: u8) -> u16 {
+fn days(year: u16, month: u16) -> u16 {
     match month {
         2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
         2 => 28,
@@ -77,45 +79,56 @@ fn days(year: u16, month: u8) -> u16 {
     }
 }
 
-/// `FULL-TIME = PARTIAL-TIME TIME-OFFSET`; seconds end at 59: leap seconds are not allowed.
-fn full_time(input: &[u8]) -> Parsed<'_, ()> {
-    let (input, _) = digits_in::<2>(input, 0, 23)?;
-    let (input, _) = char(':')(input)?;
-    let (input, _) = digits_in::<2>(input, 0, 59)?;
-    let (input, _) = char(':')(input)?;
-    let (input, _) = digits_in::<2>(input, 0, 59)?;
-    let (input, _) = opt(time_secfrac).parse(input)?;
-    time_offset(input)
+/// `FULL-TIME = PARTIAL-TIME TIME-OFFSET`
+fn full_time(input: &[u8]) -> Option<&[u8]> {
+    time_offset(partial_time(input)?)
 }
 
-/// `TIME-SECFRAC = "." 1*6DIGIT`
-fn time_secfrac(input: &[u8]) -> Parsed<'_, ()> {
-    let (input, _) = char('.')(input)?;
-    let (input, _) = take_while_m_n(1, 6, |b: u8| b.is_ascii_digit()).parse(input)?;
-    Ok((input, ()))
+/// `PARTIAL-TIME = TIME-HOUR ":" TIME-MINUTE ":" TIME-SECOND [TIME-SECFRAC]`; seconds end at 59: leap seconds are not
+/// allowed.
+fn partial_time(input: &[u8]) -> Option<&[u8]> {
+    let [h1, h2, b':', m1, m2, b':', s1, s2, rest @ ..] = input else {
+        return None;
+    };
+    let (hour, minute, second) = (digits_of([*h1, *h2])?, digits_of([*m1, *m2])?, digits_of([*s1, *s2])?);
+    let exists = hour < 24 && minute < 60 && second < 60;
+    exists.then(|| time_secfrac(rest))
+}
+
+/// `TIME-SECFRAC = "." 1*6DIGIT`, where there is one.
+fn time_secfrac(input: &[u8]) -> &[u8] {
+    let [b'.', fraction @ ..] = input else {
+        return input;
+    };
+    let length = fraction.iter().take(6).take_while(|b| b.is_ascii_digit()).count();
+    if length == 0 { input } else { &fraction[length..] }
 }
 
 /// `TIME-OFFSET = "Z" / ("+" / "-") TIME-HOUR ":" TIME-MINUTE`
-fn time_offset(input: &[u8]) -> Parsed<'_, ()> {
-    match input.split_first() {
-        Some((b'Z', rest)) => Ok((rest, ())),
-        Some((b'+' | b'-', rest)) => {
-            let (rest, _) = digits_in::<2>(rest, 0, 23)?;
-            let (rest, _) = char(':')(rest)?;
-            let (rest, _) = digits_in::<2>(rest, 0, 59)?;
-            Ok((rest, ()))
+fn time_offset(input: &[u8]) -> Option<&[u8]> {
+    match input {
+        [b'Z', rest @ ..] => Some(rest),
+        [b'+' | b'-', h1, h2, b':', m1, m2, rest @ ..] if digits_of([*h1, *h2])? < 24 && digits_of([*m1, *m2])? < 60 => {
+            Some(rest)
         }
-        _ => fail(),
+        _ => None,
     }
 }
 
 /// `STRUCTURED-DATA = NILVALUE / 1*SD-ELEMENT`; an SD-ID must not occur twice (section 6.3.2).
 fn structured_data(input: &[u8]) -> Parsed<'_, &[u8]> {
-    if let Some(rest) = input.strip_prefix(b"-") {
+    if let [b'-', rest @ ..] = input {
         return Ok((rest, b""));
     }
-    let (rest, (text, count)) = nom::combinator::consumed(many1_count(sd_element)).parse(input)?;
-    if (2..=COMPARED).contains(&count) && repeats_an_id(text) { fail() } else { Ok((rest, text)) }
+    let (mut rest, mut count) = (input, 0);
+    while rest.first() == Some(&b'[') {
+        let Some(after) = sd_element(rest) else {
+            return fail();
+        };
+        (rest, count) = (after, count + 1);
+    }
+    let text = &input[..input.len() - rest.len()];
+    if count == 0 || ((2..=COMPARED).contains(&count) && repeats_an_id(text)) { fail() } else { Ok((rest, text)) }
 }
 
 /// Nobody sends more elements, and comparing each with each must not cost a sender's victim a second.
@@ -128,41 +141,51 @@ fn repeats_an_id(text: &[u8]) -> bool {
 }
 
 /// `SD-ELEMENT = "[" SD-ID *(SP SD-PARAM) "]"`
-fn sd_element(input: &[u8]) -> Parsed<'_, ()> {
-    let (input, _) = char('[')(input)?;
-    let (input, _) = sd_name(input)?;
-    let (input, ()) = fold_many0(sd_param, || (), |(), ()| ()).parse(input)?;
-    let (input, _) = char(']')(input)?;
-    Ok((input, ()))
+fn sd_element(input: &[u8]) -> Option<&[u8]> {
+    let (mut input, _) = sd_name(byte::<b'['>(input)?)?;
+    while let [b' ', param @ ..] = input {
+        (input, _, _) = sd_param(param)?;
+    }
+    byte::<b']'>(input)
 }
 
-/// `SP PARAM-NAME "=" %d34 PARAM-VALUE %d34`
-fn sd_param(input: &[u8]) -> Parsed<'_, ()> {
-    let (input, _) = char(' ')(input)?;
-    let (input, _) = sd_name(input)?;
-    let (input, _) = literal("=\"")(input)?;
-    let (input, _) = param_value(input)?;
-    Ok((input, ()))
+/// `SD-PARAM = PARAM-NAME "=" %d34 PARAM-VALUE %d34`: what follows it, its name and its value as it stands.
+pub(super) fn sd_param(input: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (input, name) = sd_name(input)?;
+    let (input, value) = param_value(input.strip_prefix(b"=\"")?)?;
+    Some((input, name, value))
 }
 
 /// `SD-NAME = 1*32PRINTUSASCII` except `=`, SP, `]` and `"`
-pub(super) fn sd_name(input: &[u8]) -> Parsed<'_, &[u8]> {
-    take_while_m_n(1, 32, |b: u8| b.is_ascii_graphic() && !matches!(b, b'=' | b']' | b'"')).parse(input)
+pub(super) fn sd_name(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let length = input.iter().position(|b| !IN_SD_NAME[usize::from(*b)]).unwrap_or(input.len());
+    let (name, rest) = input.split_at(length);
+    (1..=32).contains(&length).then_some((rest, name))
 }
 
+static IN_SD_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0;
+    while b < 256 {
+        table[b] = (b as u8).is_ascii_graphic() && !matches!(b as u8, b'=' | b']' | b'"');
+        b += 1;
+    }
+    table
+};
+
 /// `PARAM-VALUE` and the quote after it: `"`, `\` and `]` are escaped, any other backslash is itself (section 6.3.3).
-pub(super) fn param_value(input: &[u8]) -> Parsed<'_, &[u8]> {
+fn param_value(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut at = 0;
-    while let Some(found) = memchr::memchr3(b'"', b'\\', b']', &input[at..]) {
+    while let Some(found) = memchr3(b'"', b'\\', b']', &input[at..]) {
         at += found;
         match input[at] {
-            b'"' => return Ok((&input[at + 1..], &input[..at])),
+            b'"' => return Some((&input[at + 1..], &input[..at])),
             b'\\' if matches!(input.get(at + 1), Some(b'"' | b'\\' | b']')) => at += 2,
             b'\\' => at += 1,
-            _ => return fail(),
+            _ => return None,
         }
     }
-    fail()
+    None
 }
 
 /// `[SP MSG]`, without the byte order mark of MSG-UTF8; a second blank belongs to MSG.

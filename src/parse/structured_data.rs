@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::rfc5424::{param_value, sd_name};
+use super::rfc5424::{sd_name, sd_param};
 
 /// One `SD-ELEMENT` of text that the parser has accepted.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ pub struct Param<'b> {
 /// The elements in their order; ends at the first byte that is none.
 pub fn elements(mut text: &[u8]) -> impl Iterator<Item = Element<'_>> {
     std::iter::from_fn(move || {
-        let (rest, id) = sd_name(text.strip_prefix(b"[")?).ok()?;
+        let (rest, id) = sd_name(text.strip_prefix(b"[")?)?;
         let element = Element { id, rest };
         text = element.end()?.strip_prefix(b"]")?;
         Some(element)
@@ -56,8 +56,7 @@ impl<'b> Element<'b> {
 }
 
 fn param(text: &[u8]) -> Option<(&[u8], Param<'_>)> {
-    let (rest, name) = sd_name(text.strip_prefix(b" ")?).ok()?;
-    let (rest, escaped) = param_value(rest.strip_prefix(b"=\"")?).ok()?;
+    let (rest, name, escaped) = sd_param(text.strip_prefix(b" ")?)?;
     Some((rest, Param { name, escaped }))
 }
 

@@ -1,15 +1,12 @@
-//! Files below a folder and nowhere else: openat2(2), mkdirat(2), writev(2), fchown(2).
+//! Files below a folder and nowhere else: openat2(2), mkdirat(2), fchown(2).
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::checked;
-
-/// At most this many slices go to one writev (IOV_MAX).
-pub const SLICES: usize = 1024;
 
 /// A folder below which files are opened.
 #[derive(Debug)]
@@ -100,10 +97,4 @@ fn adjust(fd: RawFd, mode: u32, owner: Option<u32>, group: Option<u32>) -> io::R
     }
     // SAFETY: plain call on an open descriptor.
     checked(unsafe { libc::fchmod(fd, mode) }).map(drop)
-}
-
-/// Writes the slices, as many as the kernel takes.
-pub fn write_vectored(mut file: &File, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    use std::io::Write;
-    file.write_vectored(slices)
 }

@@ -85,13 +85,16 @@ fn a_folder_taken_away_is_made_again() {
     assert_eq!(fs::read_to_string(base.join("a")).expect("a file"), "3\n");
 }
 
-/// A write of more slices than the kernel takes at a time.
+/// More than goes with one write, and one record that is more alone.
 #[test]
 fn many_records_of_one_file_are_all_written() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut store = store(folder.path(), 10);
     let body = "x".repeat(99) + "\n";
-    let records: Vec<_> = (0..5000).map(|_| ("one.log", body.as_str())).collect();
+    let huge = "y".repeat(200_000) + "\n";
+    let mut records: Vec<_> = (0..5000).map(|_| ("one.log", body.as_str())).collect();
+    records.insert(1000, ("one.log", &huge));
     store.write(&mut [chunk(folder.path(), &records)]).expect("written");
-    assert_eq!(fs::metadata(folder.path().join("one.log")).expect("a file").len(), 500_000);
+    let expected = [body.repeat(1000), huge.clone(), body.repeat(4000)].concat();
+    assert!(fs::read_to_string(folder.path().join("one.log")).expect("a file") == expected, "all of them in their order");
 }
