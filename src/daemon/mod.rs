@@ -274,5 +274,5 @@ impl Daemon {
 
 /// The routes over the destinations, as the readers use them.
 fn pipeline(routes: Vec<Route>, destinations: Vec<crate::route::Destination>) -> Arc<Pipeline> {
-    Arc::new(Pipeline { routes, destinations })
+    Arc::new(Pipeline::new(routes, destinations))
 }

@@ -1,6 +1,7 @@
 //! Which outputs take a message: the heart of penstock, [`Pipeline::process`].
 
 mod condition;
+mod index;
 mod outbox;
 mod pipeline;
 mod selector;

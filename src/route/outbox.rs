@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::index::Candidates;
 use super::{Destination, Pipeline};
 use crate::message::Message;
 use crate::queue::{CHUNK_BYTES, Chunk, Queue};
@@ -19,6 +20,8 @@ pub struct Outbox {
     /// One for each destination of the pipeline.
     slots: Vec<Slot>,
     scratch: Scratch,
+    /// The routes that the message in hand may take.
+    pub(super) candidates: Candidates,
     /// The number of the message in hand, so that an output gets it once.
     message: u64,
     /// Grows with every pipeline: slot numbers of another generation mean nothing.
@@ -46,7 +49,7 @@ pub struct Touched {
 impl Outbox {
     pub fn new(pipeline: Arc<Pipeline>) -> Self {
         let slots = pipeline.destinations.iter().map(|_| Slot::default()).collect();
-        Self { pipeline, slots, scratch: Scratch::default(), message: 0, generation: 1 }
+        Self { pipeline, slots, scratch: Scratch::default(), candidates: Candidates::default(), message: 0, generation: 1 }
     }
 
     pub fn pipeline(&self) -> &Arc<Pipeline> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::index::Index;
 use super::{Condition, Outbox, Selector};
 use crate::message::{Batch, Frame, Grammar, Message, Span};
 use crate::parse::{self, parse};
@@ -45,8 +46,9 @@ pub struct Destination {
 
 #[derive(Debug, Default)]
 pub struct Pipeline {
-    pub routes: Vec<Route>,
-    pub destinations: Vec<Destination>,
+    routes: Vec<Route>,
+    index: Index,
+    pub(super) destinations: Vec<Destination>,
 }
 
 /// What an input says about its messages.
@@ -68,14 +70,24 @@ pub struct Tally {
 }
 
 impl Pipeline {
+    pub fn new(routes: Vec<Route>, destinations: Vec<Destination>) -> Self {
+        Self { index: Index::new(&routes), routes, destinations }
+    }
+
     /// Every route that matches takes the message, in their order; an output gets it once however many routes name it.
     pub fn process(&self, batch: &Batch<'_>, settings: &Settings, outbox: &mut Outbox, tally: &mut Tally) {
         for frame in batch.frames {
             let message = message(batch, frame, settings);
             tally.count(&message);
             outbox.next_message();
-            let mut taken = false;
-            for route in self.routes.iter().filter(|route| route.takes(&message)) {
+            self.index.look_up(&message, &mut outbox.candidates);
+            let (mut taken, mut from) = (false, 0);
+            while let Some(at) = outbox.candidates.next(from) {
+                let route = &self.routes[at];
+                from = at + 1;
+                if !route.takes(&message) {
+                    continue;
+                }
                 taken = true;
                 for to in route.to.iter().copied() {
                     outbox.deliver(to, &self.destinations[to], &message);
@@ -229,14 +241,14 @@ mod tests {
 
     #[tokio::test]
     async fn every_route_that_matches_takes_the_message_until_a_final_one() {
-        let pipeline = Pipeline {
-            routes: vec![
+        let pipeline = Pipeline::new(
+            vec![
                 route(Some("mail.*"), None, &[0], false),
                 route(None, Some("app-name == \"app\""), &[1], true),
                 route(None, None, &[0, 2], false),
             ],
-            destinations: ["mail", "app", "rest"].map(|name| destination(name, Envelope::Line)).into(),
-        };
+            ["mail", "app", "rest"].map(|name| destination(name, Envelope::Line)).into(),
+        );
         let (texts, tally) = processed(pipeline, &["<22>m", "<14>app: a", "<14>r", "<22>app: both"]).await;
         assert_eq!(texts, ["m\nr\napp: both\n", "app: a\napp: both\n", "m\nr\n"]);
         assert_eq!((tally.messages, tally.unrouted), (4, 0));
@@ -244,7 +256,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_no_route_takes_is_counted() {
-        let pipeline = Pipeline { routes: vec![route(Some("mail.*"), None, &[], false)], destinations: Vec::new() };
+        let pipeline = Pipeline::new(vec![route(Some("mail.*"), None, &[], false)], Vec::new());
         let (_, tally) = processed(pipeline, &["<14>x", "<22>x", "y"]).await;
         assert_eq!((tally.unrouted, tally.grammars), (2, [0, 0, 2, 1]));
     }
@@ -252,10 +264,7 @@ mod tests {
     #[tokio::test]
     async fn lengths_stand_before_octet_counted_bodies() {
         for length in [0, 1, 9, 10, 99, 100, 999, 1000, 70_000] {
-            let pipeline = Pipeline {
-                routes: vec![route(None, None, &[0], false)],
-                destinations: vec![destination("out", Envelope::OctetCounted)],
-            };
+            let pipeline = Pipeline::new(vec![route(None, None, &[0], false)], vec![destination("out", Envelope::OctetCounted)]);
             let text = "x".repeat(length);
             let (texts, _) = processed(pipeline, &[&format!("<14>{text}"), "<14>y"]).await;
             assert_eq!(texts[0], format!("{length} {text}1 y"));

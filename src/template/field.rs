@@ -65,6 +65,11 @@ impl Field {
         Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, field)| field.clone())
     }
 
+    /// Whether [`Field::borrowed`] always has the bytes.
+    pub fn is_borrowed(&self) -> bool {
+        !matches!(self, Self::Pri | Self::Sd(_) | Self::Tag | Self::Truncated | Self::Version)
+    }
+
     /// The bytes where they stand somewhere already; empty where absent. None: see [`Field::append`].
     pub fn borrowed<'b>(&self, message: &Message<'b>) -> Option<&'b [u8]> {
         let fields = &message.fields;

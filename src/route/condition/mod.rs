@@ -4,11 +4,13 @@
 //! each test what stood there, for `penstock explain`.
 
 mod compile;
+mod guard;
 mod test;
 
 use crate::message::Message;
 
 pub use compile::must_not_panic;
+pub(super) use guard::{Guard, Kind};
 use test::Test;
 
 pub use crate::template::CompileError;
