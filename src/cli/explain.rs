@@ -221,7 +221,7 @@ fn verdict(route: &Route, message: &Message<'_>) -> (bool, String) {
         reasons.push(format!("select {verb} {}.{}", priority.facility().name(), priority.severity().name()));
     }
     if let Some(condition) = &route.condition {
-        takes &= condition.holds(message);
+        takes &= condition.holds(message, &mut Vec::new());
         reasons.push(condition.explain(message));
     }
     if reasons.is_empty() {

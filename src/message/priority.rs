@@ -46,12 +46,7 @@ impl Facility {
 
     /// A name of syslog.conf, or its number.
     pub fn parse(text: &str) -> Option<Self> {
-        let text = text.to_ascii_lowercase();
-        let name = match text.as_str() {
-            "security" => "auth",
-            other => other,
-        };
-        position(&FACILITIES, name).map(Self)
+        position(&FACILITIES, text, &[("security", "auth")]).map(Self)
     }
 }
 
@@ -68,24 +63,26 @@ impl Severity {
 
     /// A name of syslog.conf, one of its old or long synonyms, or its number.
     pub fn parse(text: &str) -> Option<Self> {
-        let text = text.to_ascii_lowercase();
-        let name = match text.as_str() {
-            "emergency" | "panic" => "emerg",
-            "critical" => "crit",
-            "error" => "err",
-            "warn" => "warning",
-            "informational" => "info",
-            other => other,
-        };
-        position(&SEVERITIES, name).map(Self)
+        const SYNONYMS: [(&str, &str); 6] = [
+            ("critical", "crit"),
+            ("emergency", "emerg"),
+            ("error", "err"),
+            ("informational", "info"),
+            ("panic", "emerg"),
+            ("warn", "warning"),
+        ];
+        position(&SEVERITIES, text, &SYNONYMS).map(Self)
     }
 }
 
-fn position(names: &[&str], wanted: &str) -> Option<u8> {
+/// The number of a name in any case, or of another name for it.
+fn position(names: &[&str], wanted: &str, synonyms: &[(&str, &str)]) -> Option<u8> {
     if let Ok(number) = wanted.parse::<u8>() {
         return Some(number).filter(|n| usize::from(*n) < names.len());
     }
-    names.iter().position(|name| *name == wanted).map(|i| i as u8)
+    let synonym = synonyms.iter().find(|(other, _)| other.eq_ignore_ascii_case(wanted));
+    let wanted = synonym.map_or(wanted, |(_, name)| name);
+    names.iter().position(|name| name.eq_ignore_ascii_case(wanted)).map(|i| i as u8)
 }
 
 #[cfg(test)]

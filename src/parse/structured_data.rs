@@ -1,7 +1,5 @@
 //! Structured data taken apart (RFC 5424, section 6.3): only when a template or a condition asks for it.
 
-use std::borrow::Cow;
-
 use super::rfc5424::{sd_name, sd_param};
 
 /// One `SD-ELEMENT` of text that the parser has accepted.
@@ -14,7 +12,7 @@ pub struct Element<'b> {
 #[derive(Clone, Copy, Debug)]
 pub struct Param<'b> {
     pub name: &'b [u8],
-    /// As it stood, escapes included; see [`Param::value`].
+    /// As it stood, escapes included; see [`Param::pieces`].
     pub escaped: &'b [u8],
 }
 
@@ -28,11 +26,10 @@ pub fn elements(mut text: &[u8]) -> impl Iterator<Item = Element<'_>> {
     })
 }
 
-/// The value of `sd[id][name]`, unescaped.
-pub fn value<'b>(text: &'b [u8], id: &[u8], name: &[u8]) -> Option<Cow<'b, [u8]>> {
+/// The parameter `sd[id][name]`.
+pub fn find<'b>(text: &'b [u8], id: &[u8], name: &[u8]) -> Option<Param<'b>> {
     let element = elements(text).find(|element| element.id == id)?;
-    let param = element.params().find(|param| param.name == name)?;
-    Some(param.value())
+    element.params().find(|param| param.name == name)
 }
 
 impl<'b> Element<'b> {
@@ -61,22 +58,28 @@ fn param(text: &[u8]) -> Option<(&[u8], Param<'_>)> {
 }
 
 impl<'b> Param<'b> {
-    pub fn value(&self) -> Cow<'b, [u8]> {
-        if memchr::memchr(b'\\', self.escaped).is_none() {
-            return Cow::Borrowed(self.escaped);
+    /// The value without its escapes, in the pieces between them.
+    pub fn pieces(&self) -> impl Iterator<Item = &'b [u8]> + use<'b> {
+        // What stands behind the backslash of an escape begins the next piece, whatever it is.
+        let (mut rest, mut literal) = (Some(self.escaped), 0);
+        std::iter::from_fn(move || {
+            let text = rest?;
+            let escape = escape(text, std::mem::replace(&mut literal, 1));
+            rest = escape.map(|at| &text[at + 1..]);
+            Some(&text[..escape.unwrap_or(text.len())])
+        })
+    }
+}
+
+/// Where the first escape is, not before `from`.
+fn escape(text: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        at += memchr::memchr(b'\\', &text[at..])?;
+        if matches!(text.get(at + 1), Some(b'"' | b'\\' | b']')) {
+            return Some(at);
         }
-        let mut value = Vec::with_capacity(self.escaped.len());
-        let mut bytes = self.escaped.iter().copied().peekable();
-        while let Some(byte) = bytes.next() {
-            match (byte, bytes.peek()) {
-                (b'\\', Some(&next @ (b'"' | b'\\' | b']'))) => {
-                    value.push(next);
-                    bytes.next();
-                }
-                _ => value.push(byte),
-            }
-        }
-        Cow::Owned(value)
+        at += 1;
     }
 }
 
@@ -86,11 +89,14 @@ mod tests {
 
     #[test]
     fn values_are_found_and_unescaped() {
-        let text = br#"[a x="1" y="\]\"\\\n"][b@32473 x="2"][c]"#;
-        assert_eq!(value(text, b"a", b"x").as_deref(), Some(&b"1"[..]));
-        assert_eq!(value(text, b"a", b"y").as_deref(), Some(&br#"]"\\n"#[..]));
-        assert_eq!(value(text, b"b@32473", b"x").as_deref(), Some(&b"2"[..]));
-        assert_eq!(value(text, b"b@32473", b"y"), None);
+        let text = br#"[a x="1" y="\]\"\\\n" z="\\\\\" \\"][b@32473 x="2"][c]"#;
+        let value =
+            |id: &str, name: &str| Some(find(text, id.as_bytes(), name.as_bytes())?.pieces().collect::<Vec<_>>().concat());
+        assert_eq!(value("a", "x").as_deref(), Some(&b"1"[..]));
+        assert_eq!(value("a", "y").as_deref(), Some(&br#"]"\\n"#[..]));
+        assert_eq!(value("a", "z").as_deref(), Some(&br#"\\" \"#[..]));
+        assert_eq!(value("b@32473", "x").as_deref(), Some(&b"2"[..]));
+        assert_eq!(value("b@32473", "y"), None);
         assert_eq!(elements(text).map(|e| e.id.len()).collect::<Vec<_>>(), [1, 7, 1]);
     }
 }

@@ -222,7 +222,7 @@ mod tests {
             let raw = format!("<{priority}>1 - h {} - - - {text}", if app.is_empty() { "-" } else { &app });
             with_message(&raw, |message| {
                 let candidates = looked_up(&Index::new(&routes), message);
-                for (i, route) in routes.iter().enumerate().filter(|(_, route)| route.takes(message)) {
+                for (i, route) in routes.iter().enumerate().filter(|(_, route)| route.takes(message, &mut Vec::new())) {
                     assert!(candidates.contains(&i), "{raw}: {:?}", route.condition);
                 }
             });

@@ -22,6 +22,8 @@ pub struct Outbox {
     scratch: Scratch,
     /// The routes that the message in hand may take.
     pub(super) candidates: Candidates,
+    /// For the values that conditions look at.
+    pub(super) spare: Vec<u8>,
     /// The number of the message in hand, so that an output gets it once.
     message: u64,
     /// Grows with every pipeline: slot numbers of another generation mean nothing.
@@ -49,7 +51,15 @@ pub struct Touched {
 impl Outbox {
     pub fn new(pipeline: Arc<Pipeline>) -> Self {
         let slots = pipeline.destinations.iter().map(|_| Slot::default()).collect();
-        Self { pipeline, slots, scratch: Scratch::default(), candidates: Candidates::default(), message: 0, generation: 1 }
+        Self {
+            pipeline,
+            slots,
+            scratch: Scratch::default(),
+            candidates: Candidates::default(),
+            spare: Vec::new(),
+            message: 0,
+            generation: 1,
+        }
     }
 
     pub fn pipeline(&self) -> &Arc<Pipeline> {

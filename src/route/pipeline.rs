@@ -85,7 +85,7 @@ impl Pipeline {
             while let Some(at) = outbox.candidates.next(from) {
                 let route = &self.routes[at];
                 from = at + 1;
-                if !route.takes(&message) {
+                if !route.takes(&message, &mut outbox.spare) {
                     continue;
                 }
                 taken = true;
@@ -113,9 +113,9 @@ fn message<'b>(batch: &Batch<'b>, frame: &Frame, settings: &Settings) -> Message
 }
 
 impl Route {
-    pub fn takes(&self, message: &Message<'_>) -> bool {
+    pub fn takes(&self, message: &Message<'_>, spare: &mut Vec<u8>) -> bool {
         self.selector.as_ref().is_none_or(|selector| selector.takes(message.fields.priority))
-            && self.condition.as_ref().is_none_or(|condition| condition.holds(message))
+            && self.condition.as_ref().is_none_or(|condition| condition.holds(message, spare))
     }
 }
 

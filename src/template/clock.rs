@@ -1,10 +1,9 @@
 //! Times as text, with what was written last: within a second most messages have the same stamp.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
-use chrono::format::Item;
-use chrono::{DateTime, FixedOffset, Local, SecondsFormat, Timelike, Utc};
+use chrono::format::{DelayedFormat, Fixed, Item, Numeric};
+use chrono::{DateTime, Datelike, FixedOffset, Local, Timelike, Utc};
 
 use super::field::Wall;
 use crate::message::{Message, Received, Timestamp, Zone};
@@ -17,14 +16,13 @@ pub(super) struct Clock {
     written: Vec<Written>,
     /// The BSD form, to the second.
     bsd: Written,
-    text: String,
 }
 
 /// The rendering of one moment, to the second and nanosecond.
 #[derive(Clone, Debug, Default)]
 struct Written {
     moment: (i64, u32, i32),
-    text: Vec<u8>,
+    text: String,
 }
 
 /// A moment not yet worked out.
@@ -59,11 +57,9 @@ impl Clock {
         if written.text.is_empty() || written.moment != key {
             written.moment = key;
             written.text.clear();
-            self.text.clear();
-            write_moment(moment, format, wall, &mut self.text);
-            written.text.extend_from_slice(self.text.as_bytes());
+            write_moment(moment, format, wall, &mut written.text);
         }
-        out.extend_from_slice(&written.text);
+        out.extend_from_slice(written.text.as_bytes());
     }
 
     /// `Mmm dd hh:mm:ss` (RFC 3164, section 4.1.2) on this host's wall.
@@ -72,9 +68,9 @@ impl Clock {
         if self.bsd.text.is_empty() || self.bsd.moment.0 != moment.timestamp() {
             self.bsd.moment.0 = moment.timestamp();
             self.bsd.text.clear();
-            let _ = write!(self.bsd.text, "{}", moment.with_timezone(&Local).format("%b %e %H:%M:%S"));
+            write_bsd(moment.with_timezone(&Local), &mut self.bsd.text);
         }
-        out.extend_from_slice(&self.bsd.text);
+        out.extend_from_slice(self.bsd.text.as_bytes());
     }
 
     fn resolve(&mut self, stamp: Stamp<'_>) -> DateTime<FixedOffset> {
@@ -94,6 +90,13 @@ impl Clock {
     }
 }
 
+fn write_bsd(moment: DateTime<Local>, text: &mut String) {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (month, day) = (MONTHS[moment.month0() as usize], moment.day());
+    let (hour, minute, second) = (moment.hour(), moment.minute(), moment.second());
+    let _ = write!(text, "{month} {day:2} {hour:02}:{minute:02}:{second:02}");
+}
+
 fn write_moment(moment: DateTime<FixedOffset>, format: Option<&[Item<'_>]>, wall: Wall, text: &mut String) {
     let moment = match wall {
         Wall::Local => moment.with_timezone(&Local).fixed_offset(),
@@ -101,16 +104,49 @@ fn write_moment(moment: DateTime<FixedOffset>, format: Option<&[Item<'_>]>, wall
         Wall::Utc => moment.with_timezone(&Utc).fixed_offset(),
     };
     match format {
-        Some(items) => {
-            // The items were checked when the template was compiled; a year no calendar has writes nothing.
-            let _ = write!(text, "{}", moment.format_with_items(items.iter()));
-        }
-        None => text.push_str(&rfc3339(moment, wall == Wall::Utc)),
+        Some(items) => items.iter().for_each(|item| write_item(moment, item, text)),
+        None => write_rfc3339(moment, wall == Wall::Utc, text),
     }
 }
 
+/// The offset is written here: the library would make a string of its own of it each time.
+fn write_item(moment: DateTime<FixedOffset>, item: &Item<'_>, text: &mut String) {
+    let _ = match item {
+        Item::Fixed(Fixed::TimezoneOffset) => return write_offset(moment, "", text),
+        Item::Fixed(Fixed::TimezoneName | Fixed::TimezoneOffsetColon) => return write_offset(moment, ":", text),
+        Item::Numeric(Numeric::Timestamp, _) => write!(text, "{}", moment.timestamp()),
+        Item::Fixed(
+            Fixed::Internal(_)
+            | Fixed::RFC2822
+            | Fixed::RFC3339
+            | Fixed::TimezoneOffsetColonZ
+            | Fixed::TimezoneOffsetDoubleColon
+            | Fixed::TimezoneOffsetTripleColon
+            | Fixed::TimezoneOffsetZ,
+        ) => moment.format_with_items(std::iter::once(item)).write_to(text),
+        // The items were checked when the template was compiled; a year no calendar has writes nothing.
+        item => DelayedFormat::new(Some(moment.date_naive()), Some(moment.time()), std::iter::once(item)).write_to(text),
+    };
+}
+
 /// With six fraction digits where there are any (RFC 5424 allows no more), with none otherwise.
-fn rfc3339(moment: DateTime<FixedOffset>, utc: bool) -> String {
-    let fraction = if moment.nanosecond() / 1000 == 0 { SecondsFormat::Secs } else { SecondsFormat::Micros };
-    moment.to_rfc3339_opts(fraction, utc)
+fn write_rfc3339(moment: DateTime<FixedOffset>, utc: bool, text: &mut String) {
+    let (year, month, day) = (moment.year(), moment.month(), moment.day());
+    let (hour, minute, second) = (moment.hour(), moment.minute(), moment.second());
+    let _ = write!(text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+    let micros = moment.nanosecond() / 1000;
+    if micros > 0 {
+        let _ = write!(text, ".{micros:06}");
+    }
+    if utc {
+        text.push('Z');
+    } else {
+        write_offset(moment, ":", text);
+    }
+}
+
+fn write_offset(moment: DateTime<FixedOffset>, colon: &str, text: &mut String) {
+    let seconds = moment.offset().local_minus_utc();
+    let (sign, minutes) = (if seconds < 0 { '-' } else { '+' }, (seconds.abs() + 30) / 60);
+    let _ = write!(text, "{sign}{:02}{colon}{:02}", minutes / 60, minutes % 60);
 }

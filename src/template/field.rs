@@ -97,9 +97,8 @@ impl Field {
         match self {
             Self::Pri => number(u32::from(message.fields.priority.value()), out),
             Self::Sd(path) => {
-                if let Some(value) = structured_data::value(message.fields.structured_data, &path.id, &path.param) {
-                    out.extend_from_slice(&value);
-                }
+                let param = structured_data::find(message.fields.structured_data, &path.id, &path.param);
+                param.iter().flat_map(|param| param.pieces()).for_each(|piece| out.extend_from_slice(piece));
             }
             Self::Tag => tag(message, out),
             Self::Truncated if message.truncated => out.extend_from_slice(b"true"),

@@ -1,6 +1,7 @@
 //! Filters: one value after another, in the order in which they stand.
 
-use super::{json, text};
+use super::{field, json, text};
+use crate::message::{Facility, Severity};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Filter {
@@ -68,11 +69,11 @@ fn boundary(value: &[u8], count: usize) -> usize {
 }
 
 fn number(value: &mut Vec<u8>) {
-    let text = String::from_utf8_lossy(value);
-    let facility = crate::message::Facility::parse(&text).map(|f| f.0);
-    let severity = crate::message::Severity::parse(&text).map(|s| s.0);
+    let text = std::str::from_utf8(value).unwrap_or_default();
     // `alert` is the name of both; as a facility nobody uses it.
-    if let Some(number) = severity.or(facility) {
-        *value = number.to_string().into_bytes();
+    let number = Severity::parse(text).map(|s| s.0).or(Facility::parse(text).map(|f| f.0));
+    if let Some(number) = number {
+        value.clear();
+        field::number(number.into(), value);
     }
 }

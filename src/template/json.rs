@@ -1,7 +1,5 @@
 //! JSON (RFC 8259): always valid, whatever bytes came.
 
-use std::fmt::Write as _;
-
 use super::clock::{Clock, Stamp};
 use super::field::Wall;
 use crate::message::{Message, Timestamp};
@@ -80,7 +78,7 @@ fn elements(text: &[u8], out: &mut Vec<u8>) {
             out.push(b':');
             match n < COMPARED {
                 true => values(element.params().take(COMPARED).filter(|other| other.name == param.name), out),
-                false => string(&param.value(), out),
+                false => value(param, out),
             }
         }
         out.push(b'}');
@@ -89,17 +87,21 @@ fn elements(text: &[u8], out: &mut Vec<u8>) {
 }
 
 fn values<'b>(mut params: impl Iterator<Item = structured_data::Param<'b>>, out: &mut Vec<u8>) {
-    let (first, second) = (params.next(), params.next());
-    let all: Vec<_> = first.into_iter().chain(second).chain(params).collect();
-    if let [only] = all[..] {
-        return string(&only.value(), out);
-    }
+    let Some(first) = params.next() else { return };
+    let Some(second) = params.next() else { return value(first, out) };
     out.push(b'[');
-    for (i, param) in all.iter().enumerate() {
-        comma(i, out);
-        string(&param.value(), out);
+    value(first, out);
+    for param in std::iter::once(second).chain(params) {
+        out.push(b',');
+        value(param, out);
     }
     out.push(b']');
+}
+
+fn value(param: structured_data::Param<'_>, out: &mut Vec<u8>) {
+    out.push(b'"');
+    param.pieces().for_each(|piece| content(piece, out));
+    out.push(b'"');
 }
 
 fn comma(before: usize, out: &mut Vec<u8>) {
@@ -111,9 +113,13 @@ fn comma(before: usize, out: &mut Vec<u8>) {
 /// A JSON string with its quotes; what is no UTF-8 becomes U+FFFD.
 pub(super) fn string(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
+    content(bytes, out);
+    out.push(b'"');
+}
+
+fn content(bytes: &[u8], out: &mut Vec<u8>) {
     if needs_no_escape(bytes) && std::str::from_utf8(bytes).is_ok() {
-        out.extend_from_slice(bytes);
-        return out.push(b'"');
+        return out.extend_from_slice(bytes);
     }
     for chunk in bytes.utf8_chunks() {
         escaped(chunk.valid(), out);
@@ -121,7 +127,6 @@ pub(super) fn string(bytes: &[u8], out: &mut Vec<u8>) {
             out.extend_from_slice("\u{FFFD}".as_bytes());
         }
     }
-    out.push(b'"');
 }
 
 /// Branch-free, so that the compiler makes vectors of it.
@@ -146,9 +151,8 @@ fn escaped(text: &str, out: &mut Vec<u8>) {
         from = at + 1;
         out.extend_from_slice(replacement);
         if replacement.is_empty() {
-            let mut code = String::with_capacity(6);
-            let _ = write!(code, "\\u{byte:04x}");
-            out.extend_from_slice(code.as_bytes());
+            const HEX: [u8; 16] = *b"0123456789abcdef";
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
         }
     }
     out.extend_from_slice(&bytes[from..]);

@@ -13,17 +13,17 @@ pub enum Escaping {
 
 impl Escaping {
     pub(super) fn append(self, bytes: &[u8], out: &mut Vec<u8>) {
-        match self {
-            Self::Line if !is_plain(bytes) => escape(bytes, out),
-            Self::Line | Self::Nothing => out.extend_from_slice(bytes),
-            Self::Path => confine(bytes, out),
-        }
+        let start = out.len();
+        out.extend_from_slice(bytes);
+        self.in_place(start, out);
     }
 
+    /// What was appended from `start` on becomes harmless.
     pub(super) fn in_place(self, start: usize, out: &mut Vec<u8>) {
-        if self == Self::Path || (self == Self::Line && !is_plain(&out[start..])) {
-            let bytes = out.split_off(start);
-            self.append(&bytes, out);
+        match self {
+            Self::Line if !is_plain(&out[start..]) => escape(start, out),
+            Self::Line | Self::Nothing => {}
+            Self::Path => confine(start, out),
         }
     }
 }
@@ -34,20 +34,23 @@ pub fn is_plain(bytes: &[u8]) -> bool {
     !bytes.iter().fold(false, |found, b| found | (*b < 0x20) | (*b == 0x7F) | (*b == 0xC2))
 }
 
-fn escape(bytes: &[u8], out: &mut Vec<u8>) {
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            0xC2 if matches!(bytes.get(at + 1), Some(0x80..=0x9F)) => {
+/// The escaped bytes are written behind the others, and then take their place.
+fn escape(start: usize, out: &mut Vec<u8>) {
+    let end = out.len();
+    let mut at = start;
+    while at < end {
+        match out[at] {
+            0xC2 if matches!(out[at + 1..end].first(), Some(0x80..=0x9F)) => {
                 octal(0xC2, out);
-                octal(bytes[at + 1], out);
+                octal(out[at + 1], out);
                 at += 1;
             }
-            0..0x20 | 0x7F => octal(*byte, out),
-            _ => out.push(*byte),
+            byte @ (0..0x20 | 0x7F) => octal(byte, out),
+            byte => out.push(byte),
         }
         at += 1;
     }
+    out.drain(start..end);
 }
 
 fn octal(byte: u8, out: &mut Vec<u8>) {
@@ -55,12 +58,11 @@ fn octal(byte: u8, out: &mut Vec<u8>) {
 }
 
 /// Slashes, NUL and control bytes become `_`; so do a leading dot (`.`, `..`, hidden files) and an empty name.
-fn confine(bytes: &[u8], out: &mut Vec<u8>) {
-    if bytes.is_empty() {
+fn confine(start: usize, out: &mut Vec<u8>) {
+    if out.len() == start {
         return out.push(b'_');
     }
-    let start = out.len();
-    out.extend_from_slice(&bytes[..bytes.len().min(super::NAME_MAX)]);
+    out.truncate(start + super::NAME_MAX);
     for byte in &mut out[start..] {
         if *byte < 0x20 || *byte == b'/' || *byte == 0x7F {
             *byte = b'_';

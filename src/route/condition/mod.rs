@@ -1,6 +1,6 @@
 //! `where`: `app-name contains "python-app" and severity <= warning`.
 //!
-//! Compiled once; evaluated without allocation but for structured data with escapes. [`Condition::explain`] says for
+//! Compiled once; evaluated without allocation. [`Condition::explain`] says for
 //! each test what stood there, for `penstock explain`.
 
 mod compile;
@@ -32,8 +32,9 @@ impl Condition {
         compile::compile(text).map(Self)
     }
 
-    pub fn holds(&self, message: &Message<'_>) -> bool {
-        self.0.holds(message)
+    /// `spare` serves for values that stand nowhere as they are.
+    pub fn holds(&self, message: &Message<'_>, spare: &mut Vec<u8>) -> bool {
+        self.0.holds(message, spare)
     }
 
     /// The tests that decided, with what stood in the message.
@@ -45,18 +46,19 @@ impl Condition {
 }
 
 impl Node {
-    fn holds(&self, message: &Message<'_>) -> bool {
+    fn holds(&self, message: &Message<'_>, spare: &mut Vec<u8>) -> bool {
         match self {
-            Self::All(nodes) => nodes.iter().all(|node| node.holds(message)),
-            Self::Any(nodes) => nodes.iter().any(|node| node.holds(message)),
-            Self::Not(node) => !node.holds(message),
-            Self::Test(test) => test.holds(message),
+            Self::All(nodes) => nodes.iter().all(|node| node.holds(message, spare)),
+            Self::Any(nodes) => nodes.iter().any(|node| node.holds(message, spare)),
+            Self::Not(node) => !node.holds(message, spare),
+            Self::Test(test) => test.holds(message, spare),
         }
     }
 
     /// Of `and` the first that failed, of `or` the first that held; else all of them.
     fn reasons(&self, message: &Message<'_>, reasons: &mut Vec<String>) {
-        let decisive = |nodes: &[Self], verdict: bool| nodes.iter().position(|node| node.holds(message) == verdict);
+        let decisive =
+            |nodes: &[Self], verdict: bool| nodes.iter().position(|node| node.holds(message, &mut Vec::new()) == verdict);
         match self {
             Self::All(nodes) | Self::Any(nodes) => {
                 let all = match decisive(nodes, matches!(self, Self::Any(_))) {

@@ -1,6 +1,5 @@
 //! One comparison of a condition.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
@@ -9,7 +8,6 @@ use memchr::memmem;
 use regex::bytes::Regex;
 
 use crate::message::Message;
-use crate::parse::structured_data;
 use crate::template::Field;
 
 #[derive(Clone, Debug)]
@@ -58,20 +56,21 @@ impl Compare {
 }
 
 impl Test {
-    pub(super) fn holds(&self, message: &Message<'_>) -> bool {
+    pub(super) fn holds(&self, message: &Message<'_>, spare: &mut Vec<u8>) -> bool {
         match &self.matcher {
             Matcher::Networks(networks) => {
                 message.origin.peer.is_some_and(|peer| networks.iter().any(|network| network.contains(&peer)))
             }
             Matcher::Number(compare, number) => compare.holds(self.number(message).cmp(number)),
             Matcher::NumberIn(numbers) => numbers.contains(&self.number(message)),
-            _ => self.text_holds(&self.text(message)),
+            _ => self.text_holds(self.text(message, spare)),
         }
     }
 
     pub(super) fn explain(&self, message: &Message<'_>) -> String {
-        let verdict = if self.holds(message) { "yes" } else { "no" };
-        let value = String::from_utf8_lossy(&self.text(message)).escape_debug().to_string();
+        let mut spare = Vec::new();
+        let verdict = if self.holds(message, &mut spare) { "yes" } else { "no" };
+        let value = String::from_utf8_lossy(self.text(message, &mut spare)).escape_debug().to_string();
         format!("{}: {verdict}, it is \"{value}\"", self.source)
     }
 
@@ -88,18 +87,13 @@ impl Test {
     }
 
     /// An absent field is the empty text.
-    fn text<'b>(&self, message: &Message<'b>) -> Cow<'b, [u8]> {
+    fn text<'t>(&self, message: &Message<'t>, spare: &'t mut Vec<u8>) -> &'t [u8] {
         if let Some(text) = self.field.borrowed(message) {
-            return Cow::Borrowed(text);
+            return text;
         }
-        match &self.field {
-            Field::Sd(path) => structured_data::value(message.fields.structured_data, &path.id, &path.param).unwrap_or_default(),
-            field => {
-                let mut text = Vec::new();
-                field.append(message, &mut text);
-                Cow::Owned(text)
-            }
-        }
+        spare.clear();
+        self.field.append(message, spare);
+        spare
     }
 
     fn number(&self, message: &Message<'_>) -> u32 {

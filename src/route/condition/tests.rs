@@ -6,7 +6,7 @@ use crate::parse::{Options, parse};
 
 fn holds(condition: &str, raw: &[u8]) -> bool {
     let condition = Condition::compile(condition).unwrap_or_else(|error| panic!("{condition}: {}", error.what));
-    with_message(raw, |message| condition.holds(message))
+    with_message(raw, |message| condition.holds(message, &mut Vec::new()))
 }
 
 fn with_message<T>(raw: &[u8], use_it: impl FnOnce(&Message<'_>) -> T) -> T {
