@@ -18,7 +18,50 @@ pub(super) struct Clock {
     bsd: Written,
 }
 
-/// The rendering of one moment, to the second and nanosecond.
+/// How long a text stays true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Grain {
+    Minute,
+    Second,
+    Finest,
+}
+
+impl Grain {
+    /// That of the finest item.
+    pub(super) fn of(items: &[Item<'_>]) -> Self {
+        items.iter().map(Self::of_item).max().unwrap_or(Self::Minute)
+    }
+
+    fn of_item(item: &Item<'_>) -> Self {
+        match item {
+            Item::Literal(_) | Item::OwnedLiteral(_) | Item::Space(_) | Item::OwnedSpace(_) => Self::Minute,
+            Item::Numeric(Numeric::Second | Numeric::Timestamp, _) => Self::Second,
+            Item::Numeric(
+                Numeric::Year
+                | Numeric::Month
+                | Numeric::Day
+                | Numeric::Ordinal
+                | Numeric::IsoYear
+                | Numeric::IsoWeek
+                | Numeric::Hour
+                | Numeric::Hour12
+                | Numeric::Minute,
+                _,
+            ) => Self::Minute,
+            Item::Fixed(
+                Fixed::LongMonthName
+                | Fixed::LongWeekdayName
+                | Fixed::LowerAmPm
+                | Fixed::ShortMonthName
+                | Fixed::ShortWeekdayName
+                | Fixed::UpperAmPm,
+            ) => Self::Minute,
+            _ => Self::Finest,
+        }
+    }
+}
+
+/// The rendering of one moment, as fine as its grain.
 #[derive(Clone, Debug, Default)]
 struct Written {
     moment: (i64, u32, i32),
@@ -44,12 +87,24 @@ impl<'b> Stamp<'b> {
 }
 
 impl Clock {
-    pub(super) fn append(&mut self, stamp: Stamp<'_>, slot: usize, format: Option<&[Item<'_>]>, wall: Wall, out: &mut Vec<u8>) {
+    pub(super) fn append(
+        &mut self,
+        stamp: Stamp<'_>,
+        (slot, grain): (usize, Grain),
+        format: Option<&[Item<'_>]>,
+        wall: Wall,
+        out: &mut Vec<u8>,
+    ) {
         if let (Timestamp::Rfc3339(text), None, Wall::Own) = (stamp.timestamp, format, wall) {
             return out.extend_from_slice(text);
         }
         let moment = self.resolve(stamp);
-        let key = (moment.timestamp(), moment.nanosecond(), moment.offset().local_minus_utc());
+        let (second, offset) = (moment.timestamp(), moment.offset().local_minus_utc());
+        let key = match grain {
+            Grain::Finest => (second, moment.nanosecond(), offset),
+            Grain::Minute => (second - second.rem_euclid(60), 0, offset),
+            Grain::Second => (second, 0, offset),
+        };
         if self.written.len() <= slot {
             self.written.resize(slot + 1, Written::default());
         }

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use chrono::DateTime;
 use chrono::format::{Item, StrftimeItems};
 
-use super::clock::{Clock, Stamp};
+use super::clock::{Clock, Grain, Stamp};
 use crate::message::Message;
 use crate::parse::structured_data;
 
@@ -156,6 +157,7 @@ pub(super) struct Moment {
     pub of: Of,
     /// None: RFC 3339.
     pub format: Option<Box<[Item<'static>]>>,
+    grain: Grain,
     pub zone: Wall,
     /// Which of the clock's caches is this part's own.
     slot: usize,
@@ -178,16 +180,20 @@ pub(super) enum Wall {
 impl Moment {
     pub(super) fn new(of: Of, format: Option<Box<[Item<'static>]>>, zone: Wall) -> Self {
         static SLOTS: AtomicU32 = AtomicU32::new(0);
-        Self { of, format, zone, slot: SLOTS.fetch_add(1, Ordering::Relaxed) as usize }
+        let grain = format.as_deref().map_or(Grain::Finest, Grain::of);
+        Self { of, format, grain, zone, slot: SLOTS.fetch_add(1, Ordering::Relaxed) as usize }
     }
 
-    /// strftime's conversions, or None where one does not exist.
+    /// strftime's conversions, or None where one does not exist or is only for reading.
     pub(super) fn items(format: &str) -> Option<Box<[Item<'static>]>> {
-        StrftimeItems::new(format).parse_to_owned().ok().map(Into::into)
+        let items = StrftimeItems::new(format).parse_to_owned().ok()?;
+        DateTime::UNIX_EPOCH.format_with_items(items.iter()).write_to(&mut String::new()).ok()?;
+        Some(items.into())
     }
 
-    pub(super) fn slot(&self) -> usize {
-        self.slot
+    /// Where the clock keeps its text, and for how long.
+    pub(super) fn slot(&self) -> (usize, Grain) {
+        (self.slot, self.grain)
     }
 
     pub(super) fn append(&self, message: &Message<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
@@ -195,6 +201,6 @@ impl Moment {
             Of::Message => Stamp::of(message),
             Of::Receipt => Stamp::received(message),
         };
-        clock.append(stamp, self.slot, self.format.as_deref(), self.zone, out);
+        clock.append(stamp, (self.slot, self.grain), self.format.as_deref(), self.zone, out);
     }
 }

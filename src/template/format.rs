@@ -1,6 +1,6 @@
 //! The formats an output can name: `rfc5424`, `rfc3164`, `file`, `json`, `raw`, or a template of the configuration.
 
-use super::clock::Stamp;
+use super::clock::{Grain, Stamp};
 use super::field::{Moment, Of, Wall};
 use super::field::{number, tag};
 use super::{Escaping, Scratch, Template, json};
@@ -66,7 +66,7 @@ impl Format {
         }
     }
 
-    fn slots(&self) -> [usize; 2] {
+    fn slots(&self) -> [(usize, Grain); 2] {
         [self.moments[0].slot(), self.moments[1].slot()]
     }
 

@@ -1,12 +1,12 @@
 //! JSON (RFC 8259): always valid, whatever bytes came.
 
-use super::clock::{Clock, Stamp};
+use super::clock::{Clock, Grain, Stamp};
 use super::field::Wall;
 use crate::message::{Message, Timestamp};
 use crate::parse::structured_data;
 
 /// One object: the keys are the field names with `_`, what is absent is left out.
-pub(super) fn object(message: &Message<'_>, clock: &mut Clock, slots: [usize; 2], out: &mut Vec<u8>) {
+pub(super) fn object(message: &Message<'_>, clock: &mut Clock, slots: [(usize, Grain); 2], out: &mut Vec<u8>) {
     let fields = &message.fields;
     out.push(b'{');
     if fields.timestamp != Timestamp::Absent {
@@ -35,7 +35,7 @@ pub(super) fn object(message: &Message<'_>, clock: &mut Clock, slots: [usize; 2]
     out.push(b'}');
 }
 
-fn moment(stamp: Stamp<'_>, clock: &mut Clock, slot: usize, out: &mut Vec<u8>) {
+fn moment(stamp: Stamp<'_>, clock: &mut Clock, slot: (usize, Grain), out: &mut Vec<u8>) {
     out.push(b'"');
     clock.append(stamp, slot, None, Wall::Own, out);
     out.push(b'"');

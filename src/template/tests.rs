@@ -65,6 +65,7 @@ fn a_template_that_cannot_be_meant_is_refused_where_it_is() {
         ("ab {", 3, "`{` without its `}`: write `{{` for a brace"),
         ("ab }", 3, "a lone `}`: write `}}` for a brace"),
         ("{timestamp:%Q}", 0, "`%Q` is no strftime format"),
+        ("{timestamp:%#z}", 0, "`%#z` is no strftime format"),
         ("{message:%H}", 0, "`message` takes no format: only `timestamp` and `received` do"),
         ("{message|first:x}", 0, "filter `first` takes a number of bytes: `first:32`"),
     ] {
@@ -123,4 +124,48 @@ fn no_field_leaves_its_folder() {
 #[test]
 fn control_bytes_of_both_kinds_are_escaped() {
     assert_eq!(rendered("{message}", Escaping::Line, "<1>\u{1b}[2J\u{9b}é\u{7f}".as_bytes()), "#033[2J#302#233é#177");
+}
+
+/// Every conversion of strftime, over stamps a nanosecond to years apart: one clock says what a fresh one says.
+#[test]
+fn a_warm_clock_shows_no_stale_time() {
+    let stamps = [
+        "2026-03-29T00:59:59.999999Z",
+        "2026-03-29T01:00:00Z",
+        "2026-03-29T01:00:00.000001Z",
+        "2026-03-29T01:00:59Z",
+        "2026-03-29T01:01:00Z",
+        "2026-03-29T03:01:00+02:00",
+        "2026-12-31T23:59:59Z",
+        "2027-01-01T00:00:00+01:00",
+    ];
+    for conversion in "YCymbBhdeaAwuUWGgVjDxFvHkIlPpMSfRTXrcsZz+".chars().chain("tn%".chars()) {
+        for wall in ["", "|local", "|utc"] {
+            let text =
+                format!("{{timestamp:%{conversion}%-d%.3f{wall}}}{{timestamp:%{conversion}{wall}}}{{timestamp:%:z{wall}}}");
+            let template = Template::compile(&text, Escaping::Nothing).expect("a template");
+            let mut warm = Scratch::default();
+            for stamp in stamps {
+                let raw = format!("<1>1 {stamp} h a - - - x");
+                with_message(raw.as_bytes(), |message| {
+                    let (mut one, mut other) = (Vec::new(), Vec::new());
+                    template.render(message, &mut warm, &mut one);
+                    template.render(message, &mut Scratch::default(), &mut other);
+                    assert_eq!(String::from_utf8_lossy(&one), String::from_utf8_lossy(&other), "{text} {stamp}");
+                    assert!(!one.is_empty());
+                });
+            }
+        }
+    }
+}
+
+/// What the library itself writes.
+#[test]
+fn conversions_are_those_of_the_library() {
+    let all = "%Y %C %y %m %b %B %h %d %e %a %A %w %u %U %W %G %g %V %j %D %x %F %v %H %k %I %l %P %p %M %S %f %.f %.3f %R %T %X %r %z %:z %::z %+ %s %c %Z";
+    for stamp in ["2026-03-29T00:59:59.999999Z", "2003-08-24T05:14:15.000003-07:00", "1969-12-31T23:59:59+05:45"] {
+        let expected = DateTime::parse_from_rfc3339(stamp).expect("a time").to_utc().fixed_offset().format(all).to_string();
+        let raw = format!("<1>1 {stamp} h a - - - x");
+        assert_eq!(rendered(&format!("{{timestamp:{all}|utc}}"), Escaping::Nothing, raw.as_bytes()), expected);
+    }
 }
