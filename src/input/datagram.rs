@@ -29,6 +29,13 @@ const LAST_READS: Duration = Duration::from_secs(1);
 /// A socket that reports an error (an ICMP of an earlier answer) is asked again after this.
 const AFTER_ERROR: Duration = Duration::from_millis(10);
 
+/// A socket that brought so many datagrams at a time …
+const BUSY: usize = 8;
+/// … is left alone for so long: a wake-up costs as much as ten datagrams …
+const BREATH: Duration = Duration::from_millis(1);
+/// … if its receive buffer holds what comes meanwhile, twice over: the runtime's clock ticks in milliseconds.
+const ROOMY: usize = 4 << 20;
+
 /// What a datagram socket's task is made of.
 pub(super) struct Socket {
     pub(super) fd: OwnedFd,
@@ -71,6 +78,14 @@ impl Readable {
             Self::Unix(socket) => socket.as_fd(),
         }
     }
+
+    /// A unix socket holds few datagrams, and its senders wait.
+    fn is_roomy(&self) -> bool {
+        match self {
+            Self::Udp(socket) => socket2::SockRef::from(socket).recv_buffer_size().is_ok_and(|size| size >= ROOMY),
+            Self::Unix(_) => false,
+        }
+    }
 }
 
 /// The senders by address, as origins of a batch.
@@ -94,11 +109,12 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>) {
         names,
         kernel_drops: 0,
         slots: Receiver::default(),
+        count: 0,
         frames: Vec::new(),
         senders: Senders::default(),
         touched: Touched::default(),
     };
-    let stop = reader.shared.stop.clone();
+    let (stop, roomy) = (reader.shared.stop.clone(), socket.is_roomy());
     loop {
         worker.unblocked(&reader.touched).await;
         let ready = tokio::select! {
@@ -108,7 +124,11 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>) {
         };
         match ready.and_then(|()| socket.try_io(|fd| reader.receive(fd, &worker))) {
             Ok(()) => tokio::task::yield_now().await,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if roomy && reader.count >= BUSY {
+                    tokio::time::sleep(BREATH).await;
+                }
+            }
             Err(error) => {
                 reader.failed(&error);
                 tokio::time::sleep(AFTER_ERROR).await;
@@ -116,7 +136,9 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>) {
         }
     }
     let enough = Instant::now() + LAST_READS;
-    while Instant::now() < enough && reader.receive(socket.as_fd(), &worker).is_ok() {
+    let mut more = true;
+    while more && Instant::now() < enough {
+        more = reader.receive(socket.as_fd(), &worker).is_ok();
         worker.unblocked(&reader.touched).await;
     }
     drop(token);
@@ -128,15 +150,19 @@ struct Reader {
     /// What the kernel said last.
     kernel_drops: u32,
     slots: Receiver,
+    /// How many datagrams the last call brought.
+    count: usize,
     frames: Vec<Frame>,
     senders: Senders,
     touched: Touched,
 }
 
 impl Reader {
-    /// One system call and what it brought.
+    /// One system call and what it brought; `WouldBlock` as soon as nothing more is there.
     fn receive(&mut self, fd: BorrowedFd<'_>, worker: &Worker) -> io::Result<()> {
+        self.count = 0;
         let count = self.slots.receive(fd)?;
+        self.count = count;
         let settings = self.shared.settings.load_full();
         self.senders.refresh(&settings);
         self.frames.clear();
@@ -163,7 +189,7 @@ impl Reader {
         let batch =
             Batch { arena: self.slots.arena(), frames: &self.frames, origins: &self.senders.origins, received: &received };
         worker.process(&self.shared, &settings, &batch, &mut self.touched);
-        Ok(())
+        if count < Receiver::COUNT { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     }
 
     fn count_drops(&mut self, total: u32) {

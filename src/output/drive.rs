@@ -11,20 +11,20 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep};
 
 use super::backoff::Backoff;
-use super::{Output, Undelivered};
+use super::{Hold, Output, Undelivered};
 use crate::metrics::{Limited, OutputCounters};
 use crate::queue::{Chunk, Linger, Queue, State};
 use crate::warn_limited;
 
 /// Lent by the queue at a time.
 const MOST: usize = 4 << 20;
-/// So many bytes are delivered at once although the output would hold records for longer.
-const ENOUGH: usize = 1 << 20;
 /// An output with many places tries those that failed again after this at the latest.
 const SOON: Duration = Duration::from_millis(250);
-/// A holding output spends at most a fifth of its time delivering: it waits this many times as long as the last
-/// delivery took. Lone messages go at once, heavy traffic in few large pieces.
-const REST: u32 = 4;
+/// An output that holds records waits at most this many times as long as its last delivery took: what would cost less
+/// than a fiftieth of its time goes at once.
+const REST: u32 = 50;
+/// A runtime's clock ticks in milliseconds: a shorter wait would become a longer one.
+const SHORTEST_HOLD: Duration = Duration::from_millis(1);
 
 pub enum Command {
     /// What is left is given up; the thread ends.
@@ -152,9 +152,11 @@ impl Drive {
 
     fn linger(&self) -> Linger {
         let (ended, took) = self.last;
-        match self.output.longest_hold() {
-            None => Linger::not_at_all(),
-            Some(longest) => Linger { enough: ENOUGH, until: ended + longest.min(took * REST) },
+        match self.output.hold() {
+            Some(Hold { enough, longest }) if took * REST >= SHORTEST_HOLD => {
+                Linger { enough, until: ended + longest.min(took * REST) }
+            }
+            _ => Linger::not_at_all(),
         }
     }
 

@@ -71,10 +71,19 @@ pub trait Output: Send {
         false
     }
 
-    /// How long records may be held so that more of them go at once; None: not at all.
-    fn longest_hold(&self) -> Option<Duration> {
+    /// Whether the next records are better held until more of them can go at once; None: they go as they come.
+    fn hold(&self) -> Option<Hold> {
         None
     }
+}
+
+/// What a delivery is worth waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// So many bytes in the queue …
+    pub enough: usize,
+    /// … or so long.
+    pub longest: Duration,
 }
 
 pub type Delivery<'a> = Pin<Box<dyn Future<Output = Result<(), Undelivered>> + 'a>>;

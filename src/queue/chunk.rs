@@ -56,6 +56,19 @@ impl Chunk {
         self.commit(Span::new(start, middle), Span::new(middle, self.bytes.len()), severity);
     }
 
+    /// Takes the records of another chunk behind its own; the other one is empty then.
+    pub(super) fn append(&mut self, other: &mut Self) {
+        let by = self.bytes.len();
+        let moved = |span: Span| Span::new(span.start as usize + by, span.end as usize + by);
+        self.bytes.append(&mut other.bytes);
+        self.records.extend(other.records.drain(..).map(|record| Record {
+            address: moved(record.address),
+            body: moved(record.body),
+            ..record
+        }));
+        self.pending += std::mem::take(&mut other.pending);
+    }
+
     pub fn settle(&mut self, record: usize, state: State) {
         let record = &mut self.records[record];
         if record.state == State::Pending {

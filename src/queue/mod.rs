@@ -77,6 +77,8 @@ struct Inner {
     closed: bool,
 }
 
+/// A chunk of up to this is copied: cheaper than what one more chunk costs on its way.
+const COPIED: usize = 16 << 10;
 /// 32 × 128 KiB: what a busy output has on its way at a time.
 const SPARE: usize = 32;
 
@@ -125,10 +127,9 @@ impl Queue {
     }
 
     fn take(&self, mut inner: MutexGuard<'_, Inner>, chunk: &mut Chunk) {
-        let taken = std::mem::replace(chunk, inner.spare.pop().unwrap_or_default());
-        self.counters.queued.add(taken.pending() as u64);
-        inner.waiting_bytes += taken.cost();
-        inner.waiting.push_back(taken);
+        self.counters.queued.add(chunk.pending() as u64);
+        inner.waiting_bytes += chunk.cost();
+        inner.append(chunk);
         self.counters.bytes.set(inner.fill() as u64);
         if inner.waiting_bytes >= inner.wanted {
             inner.wanted = usize::MAX;
@@ -269,6 +270,19 @@ impl Inner {
         self.wanted = usize::MAX;
     }
 
+    /// Little is copied behind what waits already, so that an output finds few large chunks; much changes hands.
+    fn append(&mut self, chunk: &mut Chunk) {
+        match self.waiting.back_mut() {
+            Some(last) if chunk.bytes.len() <= COPIED && last.bytes.len() + chunk.bytes.len() <= CHUNK_BYTES => {
+                last.append(chunk)
+            }
+            _ => {
+                let taken = std::mem::replace(chunk, self.spare.pop().unwrap_or_default());
+                self.waiting.push_back(taken);
+            }
+        }
+    }
+
     fn recycle(&mut self, chunk: Chunk) {
         if self.spare.len() < SPARE && chunk.is_worth_keeping() {
             self.spare.push(chunk);
@@ -318,11 +332,12 @@ mod tests {
             assert!(queue.push(&mut chunk(&[text], 6)));
         }
         let mut batch = looked(&queue).await;
+        assert_eq!(batch.len(), 1, "little is put together");
         assert!(queue.push(&mut chunk(&["c"], 6)));
         queue.put_back(&mut batch);
         let mut batch = looked(&queue).await;
         let texts: Vec<_> = batch.iter().map(|chunk| chunk.bytes.clone()).collect();
-        assert_eq!(texts, [b"a", b"b", b"c"]);
+        assert_eq!(texts, [b"ab".to_vec(), b"c".to_vec()]);
         batch.iter_mut().for_each(Chunk::settle_all);
         queue.acknowledge(&mut batch);
         assert_eq!((queue.fill(), queue.counters.delivered.get()), (0, 3));

@@ -8,8 +8,6 @@ use std::ptr;
 
 use super::checked;
 
-/// Datagrams a call.
-const COUNT: usize = 64;
 /// The largest payload of UDP over IPv4 is 65507 octets; unix datagrams may be longer and are cut here.
 const LONGEST: usize = 65536;
 /// From slot to slot: not a power of two, or all the first bytes would share one set of the cache.
@@ -44,6 +42,7 @@ pub struct Received {
 
 impl Default for Receiver {
     fn default() -> Self {
+        const COUNT: usize = Receiver::COUNT;
         // SAFETY: all three are plain C structs for which all-zero is a valid value.
         let (headers, vectors, addresses) = unsafe { (vec![zeroed(); COUNT], vec![zeroed(); COUNT], vec![zeroed(); COUNT]) };
         Self { arena: vec![0; COUNT * STRIDE], headers, vectors, addresses, controls: vec![[0; CONTROL / 8]; COUNT] }
@@ -51,12 +50,15 @@ impl Default for Receiver {
 }
 
 impl Receiver {
+    /// Datagrams a call.
+    pub const COUNT: usize = 64;
+
     /// Receives what waits, without blocking; how many datagrams.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.prepare();
         // SAFETY: `prepare` has pointed every header at memory that `self` owns and that nobody else uses during the call.
         let count = unsafe {
-            libc::recvmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), COUNT as u32, libc::MSG_DONTWAIT, ptr::null_mut())
+            libc::recvmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), Self::COUNT as u32, libc::MSG_DONTWAIT, ptr::null_mut())
         };
         checked(count).map(|count| count as usize)
     }

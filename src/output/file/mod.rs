@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::{Delivery, Output, OutputScope, Plan, QueueConfig, Undelivered, queue_config};
+use super::{Delivery, Hold, Output, OutputScope, Plan, QueueConfig, Undelivered, queue_config};
 use crate::config::Mode;
 use crate::metrics::OutputCounters;
 use crate::queue::{Chunk, WhenFull};
@@ -86,6 +86,13 @@ const MAX_OPEN: usize = 2048;
 /// More new files in a minute than any restart of a site makes, and few enough to keep the file system alive.
 const NEW_FILES: u32 = 20_000;
 const QUEUE: usize = 16 << 20;
+/// So many files are written to at any time.
+const FEW: usize = 8;
+/// With more of them, so many records for each are waited for …
+const WORTH_A_WRITE: usize = 8;
+/// … or so many bytes in all …
+const ENOUGH: usize = 1 << 20;
+/// … or so long.
 const LONGEST_HOLD: Duration = Duration::from_millis(100);
 
 pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<Plan> {
@@ -109,7 +116,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         shed_above: 1.0,
         form: settings.base.display().to_string(),
         print: format!("{settings:?}"),
-        make: Box::new(move |counters| Box::new(Files { store: Store::new(settings.clone()), counters: counters.clone() })),
+        make: Box::new(move |counters| Box::new(Files { store: Store::new(settings.clone()), last: (0, 0), counters: counters.clone() })),
     };
     config.queue.apply(&mut plan, scope.scope);
     Some(plan)
@@ -155,6 +162,8 @@ fn settings(config: &Config, base: PathBuf, scope: &mut OutputScope<'_, '_>) -> 
 
 struct Files {
     store: Store,
+    /// Of the last delivery: how many files it wrote to, and what a record weighed.
+    last: (usize, usize),
     counters: Arc<OutputCounters>,
 }
 
@@ -162,6 +171,8 @@ impl Output for Files {
     /// Everything is tried; the first thing that went wrong is said.
     fn deliver<'a>(&'a mut self, batch: &'a mut [Chunk]) -> Delivery<'a> {
         let result = self.store.write(batch).map_err(Undelivered::Retry);
+        let (cost, records) = batch.iter().fold((0, 0), |(c, r), chunk| (c + chunk.cost(), r + chunk.records.len()));
+        self.last = (self.store.written(), cost / records.max(1));
         self.counters.redirected.add(self.store.take_redirected());
         Box::pin(std::future::ready(result))
     }
@@ -174,7 +185,10 @@ impl Output for Files {
         true
     }
 
-    fn longest_hold(&self) -> Option<Duration> {
-        Some(LONGEST_HOLD)
+    /// Few files take their records as they come. Where there are many, a write(2) for each record would cost more than
+    /// all the rest.
+    fn hold(&self) -> Option<Hold> {
+        let (files, record) = self.last;
+        (files > FEW).then(|| Hold { enough: (files * WORTH_A_WRITE * record).min(ENOUGH), longest: LONGEST_HOLD })
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Store {
     hand: usize,
     /// Files with records of the batch in hand.
     touched: Vec<usize>,
+    /// Files that the last batch was written to.
+    written: usize,
     /// New files since when.
     made: (Option<Instant>, u32),
     redirected: u64,
@@ -71,6 +73,7 @@ impl Store {
             slots: Vec::new(),
             hand: 0,
             touched: Vec::new(),
+            written: 0,
             made: (None, 0),
             redirected: 0,
             gathered: Vec::new(),
@@ -82,6 +85,7 @@ impl Store {
     /// everything else has been tried all the same.
     pub(super) fn write(&mut self, batch: &mut [Chunk]) -> Result<(), String> {
         let mut failed = None;
+        self.written = 0;
         self.slots.iter_mut().for_each(|open| open.failed = false);
         for c in 0..batch.len() {
             let mut last = None;
@@ -103,6 +107,11 @@ impl Store {
         }
         self.write_out(batch, &mut failed);
         failed.map_or(Ok(()), Err)
+    }
+
+    /// To how many files the last batch went.
+    pub(super) fn written(&self) -> usize {
+        self.written
     }
 
     pub(super) fn take_redirected(&mut self) -> u64 {
@@ -220,6 +229,7 @@ impl Store {
     }
 
     fn write_out(&mut self, batch: &mut [Chunk], failed: &mut Option<String>) {
+        self.written += self.touched.len();
         for slot in std::mem::take(&mut self.touched) {
             let open = &mut self.slots[slot];
             let (mut written, mut result) = open.write(batch, &mut self.gathered);
