@@ -106,10 +106,13 @@ class Session:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def load(self, work, count):
-        path = os.path.join(self.folder, "load")
-        subprocess.run([TOOL, "load", path, "--count", str(count), "--format", work.form, "--size", str(work.size),
-                        "--hosts", str(work.hosts), "--programs", str(work.programs)], check=True)
-        return path
+        """Two files: what goes before the measurement, and the rest."""
+        parts = [("warm", 0, work.warm_up), ("load", work.warm_up, count - work.warm_up)]
+        for name, first, part in parts:
+            subprocess.run([TOOL, "load", os.path.join(self.folder, name), "--first", str(first), "--count", str(part),
+                            "--format", work.form, "--size", str(work.size), "--hosts", str(work.hosts),
+                            "--programs", str(work.programs)], check=True)
+        return [os.path.join(self.folder, name) for name, _, _ in parts]
 
 
 def raise_file_limit(wanted=150_000):
@@ -161,11 +164,12 @@ def wait_for(condition, popen, seconds=20):
 
 def is_bound(port):
     """Asked of the kernel: a connection on trial would be one that the server sees."""
-    text = f":{port:04X} "
-    for table, state in (("tcp", " 0A "), ("tcp6", " 0A "), ("udp", " 07 "), ("udp6", " 07 ")):
+    for table, listens in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
         with open(f"/proc/net/{table}") as file:
-            if any(text in line.split("  0", 1)[0][:40] and state in line for line in file):
-                return True
+            next(file)
+            for _, local, _, state, *_ in map(str.split, file):
+                if state == listens and local.endswith(f":{port:04X}"):
+                    return True
     return False
 
 
@@ -210,25 +214,29 @@ def idle_connections(work, place, process):
         yield
 
 
-def load(session, name, work, load_file, count):
+def load(session, name, work, files, count):
     """The ordinary measurement."""
+    warm, messages = files
     with running(session, name, work, count) as (process, place, sink):
         with idle_connections(work, place, process):
+            if work.warm_up:
+                send(work, place, warm)
+                process.quiet()
             before, parts, start = process.cpu(), process.parts(), time.monotonic()
-            sender = send(work, place, load_file)
+            sender = send(work, place, messages)
             end = process.quiet()
             cpu, parts = process.cpu() - before, [now - then for now, then in zip(process.parts(), parts)]
             memory = process.peak()
             counts = sink.counts() if sink else None
         process.stop()
         counts = counts or check(place.logs, count)
-        return {**counts, **costs(cpu, parts, counts), "wall": end - start, "memory": memory, "sender": sender * 1e6 / count,
-                "rate": (counts["messages"] - counts["doubled"]) / max(end - start, 1e-9), "line": a_line(place.logs)}
+        arrived = max(counts["messages"] - counts["doubled"] - work.warm_up, 0)
+        return {**counts, **costs(cpu, parts, arrived), "wall": end - start, "memory": memory, "line": a_line(place.logs),
+                "sender": sender * 1e6 / (count - work.warm_up), "rate": arrived / max(end - start, 1e-9)}
 
 
-def costs(cpu, parts, counts):
+def costs(cpu, parts, arrived):
     """µs for each message that has arrived, once."""
-    arrived = counts["messages"] - counts["doubled"]
     micros = cpu * 1e6 / arrived if arrived else float("nan")
     user = parts[0] / sum(parts) if sum(parts) else 0.5
     return {"cpu": micros, "user": micros * user, "system": micros * (1 - user)}
@@ -276,13 +284,16 @@ def can_trace():
 
 def system_calls(session, name, work):
     """A thousand messages; strace slows a server down so much that this is a measurement of its own."""
-    load_file = session.load(work, TRACED)
+    warm, messages = session.load(work, TRACED + work.warm_up)
     with running(session, name, work, TRACED) as (process, place, sink):
+        if work.warm_up:
+            send(work, place, warm)
+            process.quiet()
         table = os.path.join(place.folder, "strace")
         tracer = subprocess.Popen(["strace", "-f", "-c", "-o", table, "-p", str(process.pid)], stderr=subprocess.DEVNULL)
         time.sleep(0.5)
         try:
-            send(work, place, load_file)
+            send(work, place, messages)
             process.quiet(least=1)
         finally:
             tracer.send_signal(signal.SIGINT)

@@ -52,13 +52,15 @@ def penstock_output(work, place):
         ca = f'ca = "{place.certificates}/ca.pem"\n' if scheme == "tls" else ""
         return f"""[[output.forward]]
 name = "out"
-to = "{scheme}://127.0.0.1:{place.upstream}"
+to = ["{scheme}://127.0.0.1:{place.upstream}"]
 framing = "newline"
 queue = {{ when-full = "block" }}
 {ca}"""
     path = "{hostname}/{app-name}.log" if work.to == "files" else "all.log"
+    # The text of a message without header is whole, its tag included.
+    tag = "" if work.form == "python" else "{app-name}[{proc-id}]: "
     return f"""[template]
-line = "{{timestamp}} {{hostname}} {{app-name}}[{{proc-id}}]: {{message}}"
+line = "{{timestamp}} {{hostname}} {tag}{{message}}"
 [[output.file]]
 name = "out"
 path = "{place.logs}/{path}"
@@ -97,7 +99,7 @@ def rsyslog_tuned(work, place):
 
 
 def rsyslog_with(work, place, tuned):
-    queue = 'main_queue(queue.workerThreads="2" queue.dequeueBatchSize="4096" queue.size="500000")\n' if tuned else ""
+    queue = 'main_queue(queue.workerThreads="1" queue.dequeueBatchSize="1024" queue.size="100000")\n' if tuned else ""
     config = place.write("rsyslog.conf", "\n".join([
         f'global(workDirectory="{place.folder}"{rsyslog_tls(work, place)})', queue,
         rsyslog_input(work, place, tuned), rsyslog_templates(work, place), *rsyslog_rules(work, place, tuned), ""]))
@@ -115,7 +117,8 @@ def rsyslog_tls(work, place):
 def rsyslog_input(work, place, tuned):
     if work.transport == "unix":
         return ('module(load="imuxsock" sysSock.use="off")\n'
-                f'input(type="imuxsock" socket="{place.socket}" useSpecialParser="off" parseHostname="on")')
+                f'input(type="imuxsock" socket="{place.socket}" useSpecialParser="off" parseHostname="on" '
+                'useSysTimeStamp="off" ignoreTimestamp="off")')
     if work.transport == "udp":
         module = 'module(load="imudp"' + (' threads="2" batchSize="128"' if tuned else "") + ")\n"
         buffer = f' rcvbufSize="{RECEIVE_BUFFER}"' if tuned else ""

@@ -28,6 +28,12 @@ class Work:
         return max(int(base * self.share), self.at_least, 1000)
 
     @property
+    def warm_up(self):
+        """So many go before what is measured: the files are there then, as they are on a server that has run for a while."""
+        many = self.hosts * self.programs > 1000
+        return 0 if many or self.kind != "load" else 2 * self.hosts * self.programs
+
+    @property
     def files(self):
         """How many there must be; None where the output is no file. Python's form names no host."""
         return {"files": self.programs * (1 if self.form == "python" else self.hosts), "file": 1, "relay": None}[self.to]

@@ -16,6 +16,9 @@ pub struct Arguments {
     file: PathBuf,
     #[arg(long)]
     count: u64,
+    /// The number of the first
+    #[arg(long, default_value_t = 0)]
+    first: u64,
     #[arg(long, value_enum, default_value_t = Format::Rfc5424)]
     format: Format,
     /// Of the whole message, its header included
@@ -39,7 +42,7 @@ enum Format {
 
 pub fn run(arguments: &Arguments) -> Outcome {
     let mut file = BufWriter::new(File::create(&arguments.file)?);
-    for number in 0..arguments.count {
+    for number in arguments.first..arguments.first + arguments.count {
         let mut line = message(arguments, number);
         if line.len() < arguments.size {
             line.extend(std::iter::repeat_n('x', arguments.size - line.len()));

@@ -1,11 +1,12 @@
 //! Streams of lines, plain or TLS: a thread for each connection, large reads, whole lines handed on.
 
 use std::io::{self, Read};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
+use socket2::{Domain, Socket, Type};
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -13,6 +14,8 @@ use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 use crate::Listen;
 
 const BLOCK: usize = 128 << 10;
+/// Hundreds of connections come at once.
+const BACKLOG: i32 = 4096;
 
 /// Takes connections until the process is ended; each gives its whole lines to `take`.
 pub fn serve(listen: &Listen, take: impl Fn(&[u8]) -> io::Result<()> + Send + Sync + 'static) -> crate::Outcome {
@@ -21,7 +24,7 @@ pub fn serve(listen: &Listen, take: impl Fn(&[u8]) -> io::Result<()> + Send + Sy
         _ => None,
     };
     let take = Arc::new(take);
-    let listener = TcpListener::bind(listen.address)?;
+    let listener = listener(listen.address)?;
     loop {
         let (stream, _) = listener.accept()?;
         let (tls, take) = (tls.clone(), take.clone());
@@ -33,6 +36,13 @@ pub fn serve(listen: &Listen, take: impl Fn(&[u8]) -> io::Result<()> + Send + Sy
             };
         });
     }
+}
+
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn encrypted(stream: TcpStream, tls: Arc<ServerConfig>, take: &dyn Fn(&[u8]) -> io::Result<()>) -> io::Result<()> {
