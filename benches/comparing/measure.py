@@ -10,7 +10,7 @@ from .servers import PENSTOCK, TOOL
 
 TICKS = os.sysconf("SC_CLK_TCK")
 # A server that has used less than BUSY seconds in each STEP for QUIET seconds has written what it had.
-STEP, BUSY, QUIET = 0.05, 0.0005, 0.4
+STEP, BUSY, QUIET = 0.01, 0.0002, 0.4
 PATIENCE = 300
 BURST = 2
 SLOWEST, FASTEST, BISECTIONS = 25_000, 800_000, 3
@@ -180,6 +180,8 @@ def send_command(work, place, load):
     command = [PENSTOCK, "send", "--to", to, "--format", "raw", "--connections", str(work.connections)]
     if work.transport != "unix":
         command += ["--framing", work.framing]
+    if work.rate:
+        command += ["--rate", str(work.rate)]
     return command + (["--ca", f"{place.certificates}/ca.pem"] if work.transport == "tls" else [])
 
 

@@ -35,28 +35,40 @@ def with_ratios(by_server):
     return by_server
 
 
+def summary(done, names, markdown):
+    """CPU µs a message of every row, in one table."""
+    rows = [["", *names, "penstock to best peer"]]
+    for name, row in done.items():
+        costs = {server: result["cpu"] for server, result in row["medians"].items() if "user" in result}
+        if costs:
+            ratio = row["medians"].get("penstock", {}).get("peer")
+            rows.append([name, *(cell(costs.get(server), ".2f") for server in names), cell(ratio, ".2f")])
+    title = "CPU µs a message, user and system"
+    return as_markdown("all", title, rows) if markdown else as_text("all", title, rows)
+
+
 def table(work, count, by_server, markdown):
     title = f"{work.says}; {count} messages" if work.kind == "load" else work.says
     columns = [column for column in COLUMNS[work.kind] if any(column[0] in result for result in by_server.values())]
     rows = [[""] + [heading for _, heading, _ in columns]]
     rows += [[name] + [cell(result.get(key), form) for key, _, form in columns] for name, result in by_server.items()]
-    return as_markdown(work, title, rows) if markdown else as_text(work, title, rows)
+    return as_markdown(work.name, title, rows) if markdown else as_text(work.name, title, rows)
 
 
 def cell(value, form):
     return "" if value is None else format(value, form)
 
 
-def as_markdown(work, title, rows):
+def as_markdown(name, title, rows):
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([f"**{work.name}**: {title}", "", lines[0], "|---" * len(rows[0]) + "|", *lines[1:], ""])
+    return "\n".join([f"**{name}**: {title}", "", lines[0], "|---" * len(rows[0]) + "|", *lines[1:], ""])
 
 
-def as_text(work, title, rows):
+def as_text(name, title, rows):
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(text.ljust(width) if i == 0 else text.rjust(width) for i, (text, width) in enumerate(zip(row, widths)))
              for row in rows]
-    return "\n".join([f"== {work.name}: {title}", *lines, ""])
+    return "\n".join([f"== {name}: {title}", *lines, ""])
 
 
 def heading(names):

@@ -110,7 +110,7 @@ def rsyslog_tls(work, place):
     if work.transport != "tls":
         return ""
     files = place.certificates
-    return (f' defaultNetstreamDriver="ossl" defaultNetstreamDriverCAFile="{files}/ca.pem"'
+    return (f' defaultNetstreamDriver="gtls" defaultNetstreamDriverCAFile="{files}/ca.pem"'
             f' defaultNetstreamDriverCertFile="{files}/server.pem" defaultNetstreamDriverKeyFile="{files}/server.key"')
 
 
@@ -120,12 +120,12 @@ def rsyslog_input(work, place, tuned):
                 f'input(type="imuxsock" socket="{place.socket}" useSpecialParser="off" parseHostname="on" '
                 'useSysTimeStamp="off" ignoreTimestamp="off")')
     if work.transport == "udp":
-        module = 'module(load="imudp"' + (' threads="2" batchSize="128"' if tuned else "") + ")\n"
+        module = 'module(load="imudp"' + (' batchSize="128"' if tuned else "") + ")\n"
         buffer = f' rcvbufSize="{RECEIVE_BUFFER}"' if tuned else ""
         return module + f'input(type="imudp" address="127.0.0.1" port="{place.port}"{buffer})'
     sessions = f' maxSessions="{MANY}"'
     if work.transport == "tls":
-        return (f'module(load="imtcp" streamDriver.name="ossl" streamDriver.mode="1" streamDriver.authMode="anon"{sessions})\n'
+        return (f'module(load="imtcp" streamDriver.name="gtls" streamDriver.mode="1" streamDriver.authMode="anon"{sessions})\n'
                 f'input(type="imtcp" address="127.0.0.1" port="{place.port}" socketBacklog="1024")')
     module = ' load="imptcp" threads="2"' if tuned else f' load="imtcp"{sessions}'
     kind = "imptcp" if tuned else "imtcp"
@@ -141,7 +141,7 @@ def rsyslog_templates(work, place):
 
 
 def rsyslog_rules(work, place, tuned):
-    action = rsyslog_relay(work, place, tuned) if work.to == "relay" else rsyslog_file(work, place, tuned)
+    action = rsyslog_relay(work, place) if work.to == "relay" else rsyslog_file(work, place, tuned)
     if not work.condition:
         return [action]
     other = f'action(type="omfile" file="{place.logs}/other.log" template="line")'
@@ -164,17 +164,19 @@ def rsyslog_file(work, place, tuned):
     return f'action(type="omfile" dynaFile="path" template="line" dynaFileCacheSize="{cache}"{buffers})'
 
 
-def rsyslog_relay(work, place, tuned):
-    queue = ' queue.type="LinkedList" queue.size="500000" queue.dequeueBatchSize="4096"' if tuned else ""
-    tls = ' streamDriver="ossl" streamDriverMode="1" streamDriverAuthMode="anon"' if work.transport == "tls" else ""
+def rsyslog_relay(work, place):
+    # A queue of its own makes it dearer.
+    tls = ' streamDriver="gtls" streamDriverMode="1" streamDriverAuthMode="anon"' if work.transport == "tls" else ""
     return (f'action(type="omfwd" target="127.0.0.1" port="{place.upstream}" protocol="tcp" template="RSYSLOG_SyslogProtocol23Format"'
-            f' action.resumeRetryCount="-1"{queue}{tls})')
+            f' action.resumeRetryCount="-1"{tls})')
 
 
 def syslog_ng(work, place):
+    # With threads a datagram costs twice as much, and as many are lost.
+    threaded = "no" if work.transport in ("udp", "unix") else "yes"
     config = place.write("syslog-ng.conf", "\n".join([
         "@version: 3.38",
-        "options { threaded(yes); keep-hostname(yes); use-dns(no); use-fqdn(no); chain-hostnames(no); create-dirs(yes); "
+        f"options {{ threaded({threaded}); keep-hostname(yes); use-dns(no); use-fqdn(no); chain-hostnames(no); create-dirs(yes); "
         "stats-freq(0); frac-digits(3); log-msg-size(65536); flush-lines(1000); log-fifo-size(500000); };",
         f"source s {{ {syslog_ng_source(work, place)} }};",
         f"destination out {{ {syslog_ng_destination(work, place)} }};",
@@ -192,8 +194,7 @@ def syslog_ng_source(work, place):
         return f'unix-dgram("{place.socket}" {flags} so-rcvbuf({RECEIVE_BUFFER}) log-fetch-limit(1000) log-iw-size(100000));'
     where = f'ip("127.0.0.1") port({place.port})'
     if work.transport == "udp":
-        source = f"{where} transport(udp) {flags} so-rcvbuf({RECEIVE_BUFFER}) so-reuseport(1) log-fetch-limit(1000)"
-        return " ".join(f'network({source} log-iw-size(100000) persist-name("udp{i}"));' for i in range(os.cpu_count()))
+        return f"network({where} transport(udp) {flags} so-rcvbuf({RECEIVE_BUFFER}) log-fetch-limit(1000) log-iw-size(100000));"
     connections = work.connections + work.idle + 10
     window = f"max-connections({connections}) log-fetch-limit(1000) log-iw-size({max(100_000, 100 * connections)})"
     if work.transport == "tls":
@@ -243,8 +244,9 @@ def floor(work, place):
 
 
 def has_floor(work):
+    # It has a thread for each connection, which is no floor where there are many.
     return (work.kind != "lossless" and work.framing == "newline" and work.to != "relay" and not work.condition
-            and not work.idle)
+            and work.connections + work.idle < 100)
 
 
 SERVERS = {"penstock": penstock, "rsyslog": rsyslog, "rsyslog-tuned": rsyslog_tuned, "syslog-ng": syslog_ng, "floor": floor}
