@@ -51,6 +51,11 @@ class Process:
             with open(self.log, errors="replace") as file:
                 raise Failed(f"it ended: {file.read()[-600:].strip()}")
 
+    def complaint(self):
+        """rsyslog goes on with a configuration that it understands in part, and says so."""
+        with open(self.log, errors="replace") as file:
+            return next((line.strip() for line in file if "error" in line.lower()), None)
+
     def quiet(self, least=0.0):
         """Waits until it does nothing; when it did the last."""
         last, moment, end = self.cpu(), time.monotonic(), time.monotonic() + PATIENCE
@@ -85,7 +90,9 @@ class Sink:
     def counts(self):
         self.popen.stdin.write("\n")
         self.popen.stdin.flush()
-        return json.loads(self.popen.stdout.readline())
+        counts = json.loads(self.popen.stdout.readline())
+        del counts["files"]
+        return counts
 
     def stop(self):
         self.popen.kill()
@@ -229,11 +236,12 @@ def load(session, name, work, files, count):
             end = process.quiet()
             cpu, parts = process.cpu() - before, [now - then for now, then in zip(process.parts(), parts)]
             memory = process.peak()
-            counts = sink.counts() if sink else None
+            counts = sink.counts() if sink else {}
         process.stop()
         counts = counts or check(place.logs, count)
         arrived = max(counts["messages"] - counts["doubled"] - work.warm_up, 0)
         return {**counts, **costs(cpu, parts, arrived), "wall": end - start, "memory": memory, "line": a_line(place.logs),
+                "complaint": process.complaint(),
                 "sender": sender * 1e6 / (count - work.warm_up), "rate": arrived / max(end - start, 1e-9)}
 
 
@@ -248,8 +256,9 @@ def a_line(folder):
     """The first line of one file, to be looked at."""
     for path, _, names in os.walk(folder):
         for name in sorted(names):
-            with open(os.path.join(path, name), errors="replace") as file:
-                return os.path.relpath(os.path.join(path, name), folder) + ": " + re.sub("x{9,} ?$", "x…", file.readline().strip())
+            path = os.path.join(path, name)
+            with open(path, errors="replace") as file:
+                return os.path.relpath(path, folder) + ": " + re.sub("x{9,} ?$", "x…", file.readline().strip())
     return None
 
 

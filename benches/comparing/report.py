@@ -51,7 +51,9 @@ def table(work, count, by_server, markdown):
     title = f"{work.says}; {count} messages" if work.kind == "load" else work.says
     columns = [column for column in COLUMNS[work.kind] if any(column[0] in result for result in by_server.values())]
     rows = [[""] + [heading for _, heading, _ in columns]]
-    rows += [[name] + [cell(result.get(key), form) for key, _, form in columns] for name, result in by_server.items()]
+    for name, result in by_server.items():
+        cells = [cell(result.get(key), form) for key, _, form in columns]
+        rows.append([name, *(cells if result else ["failed", *cells[1:]])])
     return as_markdown(work.name, title, rows) if markdown else as_text(work.name, title, rows)
 
 

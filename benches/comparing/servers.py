@@ -126,10 +126,11 @@ def rsyslog_input(work, place, tuned):
     sessions = f' maxSessions="{MANY}"'
     if work.transport == "tls":
         return (f'module(load="imtcp" streamDriver.name="gtls" streamDriver.mode="1" streamDriver.authMode="anon"{sessions})\n'
-                f'input(type="imtcp" address="127.0.0.1" port="{place.port}" socketBacklog="1024")')
-    module = ' load="imptcp" threads="2"' if tuned else f' load="imtcp"{sessions}'
-    kind = "imptcp" if tuned else "imtcp"
-    return f'module({module.strip()})\ninput(type="{kind}" address="127.0.0.1" port="{place.port}" socketBacklog="1024")'
+                f'input(type="imtcp" address="127.0.0.1" port="{place.port}")')
+    if tuned:
+        return ('module(load="imptcp" threads="2")\n'
+                f'input(type="imptcp" address="127.0.0.1" port="{place.port}" socketBacklog="1024")')
+    return f'module(load="imtcp"{sessions})\ninput(type="imtcp" address="127.0.0.1" port="{place.port}")'
 
 
 def rsyslog_templates(work, place):
@@ -167,8 +168,8 @@ def rsyslog_file(work, place, tuned):
 def rsyslog_relay(work, place):
     # A queue of its own makes it dearer.
     tls = ' streamDriver="gtls" streamDriverMode="1" streamDriverAuthMode="anon"' if work.transport == "tls" else ""
-    return (f'action(type="omfwd" target="127.0.0.1" port="{place.upstream}" protocol="tcp" template="RSYSLOG_SyslogProtocol23Format"'
-            f' action.resumeRetryCount="-1"{tls})')
+    return (f'action(type="omfwd" target="127.0.0.1" port="{place.upstream}" protocol="tcp"'
+            f' template="RSYSLOG_SyslogProtocol23Format" action.resumeRetryCount="-1"{tls})')
 
 
 def syslog_ng(work, place):
