@@ -1,6 +1,6 @@
 //! syslog-ng's load generator `loggen`: it knows how many it has sent, and so many arrive.
 //!
-//! It is `loggen` on the path, or what `peers/unpack-loggen.sh` has unpacked and `PENSTOCK_LOGGEN` names.
+//! It is `loggen` on the path, or what `peers/unpack-syslog-ng.sh` has unpacked and `PENSTOCK_LOGGEN` names.
 
 mod common;
 mod peers;

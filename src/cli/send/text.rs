@@ -1,7 +1,9 @@
 //! The texts of the messages: one from the arguments, repeated and numbered, or those of stdin as they stand.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
 use memchr::memmem;
@@ -20,6 +22,8 @@ enum Source {
     Read {
         reader: BufReader<Box<dyn Read>>,
         delimiter: u8,
+        /// A file never has to be waited for.
+        is_file: bool,
     },
     /// The parts between the places where the number stands.
     Repeated(Vec<Vec<u8>>),
@@ -27,7 +31,7 @@ enum Source {
 
 impl Texts {
     pub(super) fn stdin(delimiter: u8) -> Self {
-        Self::read(Box::new(io::stdin()), delimiter)
+        Self { source: Source::Read { reader: reader(Box::new(io::stdin())), delimiter, is_file: stdin_is_file() }, size: 0 }
     }
 
     /// With `numbered`, a text without a place for the number has it at its end.
@@ -51,7 +55,7 @@ impl Texts {
     pub(super) fn next(&mut self, number: u64, text: &mut Vec<u8>) -> io::Result<bool> {
         text.clear();
         match &mut self.source {
-            Source::Read { reader, delimiter } => {
+            Source::Read { reader, delimiter, .. } => {
                 if reader.read_until(*delimiter, text)? == 0 {
                     return Ok(false);
                 }
@@ -73,13 +77,9 @@ impl Texts {
     /// The next text may have to be waited for.
     pub(super) fn would_wait(&self) -> bool {
         match &self.source {
-            Source::Read { reader, delimiter } => memchr::memchr(*delimiter, reader.buffer()).is_none(),
+            Source::Read { reader, delimiter, is_file } => !is_file && memchr::memchr(*delimiter, reader.buffer()).is_none(),
             Source::Repeated(_) => false,
         }
-    }
-
-    fn read(from: Box<dyn Read>, delimiter: u8) -> Self {
-        Self { source: Source::Read { reader: BufReader::with_capacity(BUFFER, from), delimiter }, size: 0 }
     }
 
     fn pad(&self, text: &mut Vec<u8>) {
@@ -88,6 +88,15 @@ impl Texts {
             text.resize(self.size, b'x');
         }
     }
+}
+
+fn reader(from: Box<dyn Read>) -> BufReader<Box<dyn Read>> {
+    BufReader::with_capacity(BUFFER, from)
+}
+
+fn stdin_is_file() -> bool {
+    let copy = io::stdin().as_fd().try_clone_to_owned();
+    copy.and_then(|fd| File::from(fd).metadata()).is_ok_and(|metadata| metadata.is_file())
 }
 
 #[cfg(test)]
@@ -101,6 +110,10 @@ mod tests {
             found.push(String::from_utf8_lossy(&text).into_owned());
         }
         found
+    }
+
+    fn read(bytes: &'static [u8], delimiter: u8, is_file: bool) -> Texts {
+        Texts { source: Source::Read { reader: reader(Box::new(bytes)), delimiter, is_file }, size: 0 }
     }
 
     fn repeated(words: &[&str], numbered: bool) -> Texts {
@@ -124,7 +137,7 @@ mod tests {
 
     #[test]
     fn each_line_is_a_text() {
-        let read = |bytes: &'static [u8], delimiter| all(Texts::read(Box::new(bytes), delimiter), 9);
+        let read = |bytes: &'static [u8], delimiter| all(read(bytes, delimiter, false), 9);
         assert_eq!(read(b"a\n\n{seq}\nc", b'\n'), ["a", "", "{seq}", "c"]);
         assert_eq!(read(b"a\nb\0c\0", 0), ["a\nb", "c"]);
         assert_eq!(read(b"", b'\n'), [""; 0]);
@@ -132,12 +145,15 @@ mod tests {
 
     #[test]
     fn only_what_is_not_there_is_waited_for() {
-        let mut texts = Texts::read(Box::new(&b"a\nb\nc"[..]), b'\n');
-        let mut text = Vec::new();
-        let mut waits = Vec::new();
-        while texts.next(1, &mut text).expect("no error") {
-            waits.push(texts.would_wait());
-        }
-        assert_eq!(waits, [false, true, true]);
+        let waits = |is_file| {
+            let (mut texts, mut text) = (read(b"a\nb\nc", b'\n', is_file), Vec::new());
+            let mut waits = Vec::new();
+            while texts.next(1, &mut text).expect("no error") {
+                waits.push(texts.would_wait());
+            }
+            waits
+        };
+        assert_eq!(waits(false), [false, true, true]);
+        assert_eq!(waits(true), [false; 3]);
     }
 }

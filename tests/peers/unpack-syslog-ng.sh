@@ -1,9 +1,10 @@
 #!/bin/sh
-# Unpacks syslog-ng's loggen into a folder, without installing it: its package and rsyslog's exclude each other.
+# Unpacks syslog-ng into a folder, without installing it: its package and rsyslog's exclude each other.
 #
-#   tests/peers/unpack-loggen.sh FOLDER
-#   export PENSTOCK_LOGGEN=FOLDER/usr/bin/loggen
-#   export LOGGEN_LD_LIBRARY_PATH=FOLDER/usr/lib/syslog-ng:FOLDER/usr/lib/$(uname -m)-linux-gnu
+#   tests/peers/unpack-syslog-ng.sh FOLDER
+#   export LD_LIBRARY_PATH=$(find FOLDER -name 'lib*.so*' -printf '%h\n' | sort -u | paste -sd:)
+#   FOLDER/usr/sbin/syslog-ng --module-path="$(echo FOLDER/usr/lib/syslog-ng/[0-9]*)" ...
+#   SYSLOGNG_PREFIX=FOLDER/usr FOLDER/usr/bin/loggen ...
 #
 # Prints nothing but errors.
 set -eu
@@ -14,7 +15,7 @@ folder=$(cd "$folder" && pwd)
 downloads=$(mktemp -d)
 trap 'rm -rf "$downloads"' EXIT
 
-# What loggen is linked with and Debian or Ubuntu may not have installed; not all of these exist in each of their releases.
+# What it is linked with and Debian or Ubuntu may not have installed; not all of these exist in each of their releases.
 wanted=syslog-ng-core
 for library in libivykis0 libivykis0t64 libnet1 libjson-c5 libwrap0 libpcre3 libpcre2-8-0 libglib2.0-0 libglib2.0-0t64; do
     if apt-cache show "$library" >/dev/null 2>&1; then
@@ -32,4 +33,5 @@ fi
 for package in "$downloads"/*.deb; do
     dpkg -x "$package" "$folder"
 done
+test -x "$folder/usr/sbin/syslog-ng"
 test -x "$folder/usr/bin/loggen"
