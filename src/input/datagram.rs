@@ -17,13 +17,15 @@ use crate::frame::trimmed;
 use crate::message::{Batch, Frame, Origin, Received, Span};
 use crate::route::Touched;
 use crate::sys::datagram::Receiver;
-use crate::sys::reason;
+use crate::sys::{reason, socket};
 use crate::warn_limited;
 
 /// Senders remembered by one thread; all are forgotten when there are more, and made again.
 const SENDERS: usize = 8192;
 /// Names may change: senders are made anew after this.
 const FORGET: Duration = Duration::from_secs(3600);
+/// How often the kernel is asked what it has dropped.
+const DROPS: Duration = Duration::from_secs(1);
 /// A stop reads what has already arrived, for no longer than this.
 const LAST_READS: Duration = Duration::from_secs(1);
 /// A socket that reports an error (an ICMP of an earlier answer) is asked again after this.
@@ -31,9 +33,9 @@ const AFTER_ERROR: Duration = Duration::from_millis(10);
 
 /// A socket that brought so many datagrams at a time …
 const BUSY: usize = 8;
-/// … is left alone for so long: a wake-up costs as much as ten datagrams …
-const BREATH: Duration = Duration::from_millis(1);
-/// … if its receive buffer holds what comes meanwhile, twice over: the runtime's clock ticks in milliseconds.
+/// … gives its thread a rest, for a wake-up costs as much as ten datagrams …
+const REST: Duration = Duration::from_millis(1);
+/// … if its receive buffer holds what comes meanwhile many times over.
 const ROOMY: usize = 4 << 20;
 
 /// What a datagram socket's task is made of.
@@ -114,19 +116,25 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>) {
         senders: Senders::default(),
         touched: Touched::default(),
     };
+    let mut looks = tokio::time::interval(DROPS);
     let (stop, roomy) = (reader.shared.stop.clone(), socket.is_roomy());
     loop {
         worker.unblocked(&reader.touched).await;
         let ready = tokio::select! {
             biased;
             () = stop.cancelled() => break,
+            _ = looks.tick() => {
+                reader.count_drops(socket.as_fd());
+                continue;
+            }
             ready = socket.readable() => ready,
         };
         match ready.and_then(|()| socket.try_io(|fd| reader.receive(fd, &worker))) {
             Ok(()) => tokio::task::yield_now().await,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if roomy && reader.count >= BUSY {
-                    tokio::time::sleep(BREATH).await;
+                    // The whole thread: a timer of the runtime would be disturbed by every datagram.
+                    std::thread::sleep(REST);
                 }
             }
             Err(error) => {
@@ -141,6 +149,7 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>) {
         more = reader.receive(socket.as_fd(), &worker).is_ok();
         worker.unblocked(&reader.touched).await;
     }
+    reader.count_drops(socket.as_fd());
     drop(token);
 }
 
@@ -168,9 +177,6 @@ impl Reader {
         self.frames.clear();
         for i in 0..count {
             let datagram = self.slots.datagram(i);
-            if let Some(total) = datagram.kernel_drops {
-                self.count_drops(total);
-            }
             if datagram.peer.is_some_and(|peer| !settings.allows(peer)) {
                 self.refuse(datagram.peer);
                 continue;
@@ -192,7 +198,9 @@ impl Reader {
         if count < Receiver::COUNT { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     }
 
-    fn count_drops(&mut self, total: u32) {
+    /// A unix socket drops nothing.
+    fn count_drops(&mut self, fd: BorrowedFd<'_>) {
+        let total = socket::drops(fd).unwrap_or(self.kernel_drops);
         let new = total.wrapping_sub(self.kernel_drops);
         self.kernel_drops = total;
         self.shared.counters.kernel_drops.add(u64::from(new));

@@ -70,7 +70,6 @@ pub fn open(plan: &Plan, given: &[Given], threads: usize) -> Result<Opened, Stri
     for socket in &sockets {
         socket.set_nonblocking(true).map_err(failed)?;
         if plan.transport == Transport::Datagram {
-            socket::count_drops(socket.as_fd()).map_err(failed)?;
             let granted = socket::grow_receive_buffer(socket.as_fd(), plan.settings.receive_buffer).map_err(failed)?;
             smallest = smallest.min(granted);
         }

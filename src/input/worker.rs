@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::{LocalSet, spawn_local, yield_now};
+use tokio::task::{spawn_local, yield_now};
 
 use super::{Settings, Shared};
 use crate::frame::Errors;
@@ -120,14 +121,15 @@ impl Workers {
 }
 
 fn run(mut inbox: mpsc::UnboundedReceiver<Job>, pipeline: Arc<Pipeline>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime needs a few descriptors");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    let runtime = runtime.expect("a runtime needs a few descriptors");
     let worker = Rc::new(Worker {
         buffers: RefCell::default(),
         outbox: RefCell::new(Outbox::new(pipeline)),
         dirty: Notify::new(),
         stopping: Cell::new(false),
     });
-    LocalSet::new().block_on(&runtime, async {
+    runtime.block_on(async {
         let flusher = spawn_local(flusher(worker.clone()));
         while let Some(job) = inbox.recv().await {
             job(worker.clone());

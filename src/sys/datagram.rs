@@ -12,8 +12,6 @@ use super::checked;
 const LONGEST: usize = 65536;
 /// From slot to slot: not a power of two, or all the first bytes would share one set of the cache.
 const STRIDE: usize = LONGEST + 192;
-/// Room for SO_RXQ_OVFL's counter.
-const CONTROL: usize = 64;
 /// Datagrams given to one sendmmsg.
 const SENT_AT_ONCE: usize = 256;
 
@@ -23,7 +21,6 @@ pub struct Receiver {
     headers: Vec<libc::mmsghdr>,
     vectors: Vec<libc::iovec>,
     addresses: Vec<libc::sockaddr_storage>,
-    controls: Vec<[u64; CONTROL / 8]>,
 }
 
 /// What one slot holds after a call.
@@ -36,8 +33,6 @@ pub struct Received {
     pub peer: Option<IpAddr>,
     /// The datagram was longer than its slot.
     pub truncated: bool,
-    /// What the kernel has dropped on this socket since it was made, where it says so.
-    pub kernel_drops: Option<u32>,
 }
 
 impl Default for Receiver {
@@ -45,7 +40,7 @@ impl Default for Receiver {
         const COUNT: usize = Receiver::COUNT;
         // SAFETY: all three are plain C structs for which all-zero is a valid value.
         let (headers, vectors, addresses) = unsafe { (vec![zeroed(); COUNT], vec![zeroed(); COUNT], vec![zeroed(); COUNT]) };
-        Self { arena: vec![0; COUNT * STRIDE], headers, vectors, addresses, controls: vec![[0; CONTROL / 8]; COUNT] }
+        Self { arena: vec![0; COUNT * STRIDE], headers, vectors, addresses }
     }
 }
 
@@ -75,7 +70,6 @@ impl Receiver {
             length: (header.msg_len as usize).min(LONGEST),
             peer: address(&self.addresses[i]),
             truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-            kernel_drops: overflow(&header.msg_hdr),
         }
     }
 
@@ -89,8 +83,6 @@ impl Receiver {
             message.msg_namelen = size_of::<libc::sockaddr_storage>() as u32;
             message.msg_iov = &mut self.vectors[i];
             message.msg_iovlen = 1;
-            message.msg_control = self.controls[i].as_mut_ptr().cast();
-            message.msg_controllen = CONTROL;
             message.msg_flags = 0;
         }
     }
@@ -110,16 +102,6 @@ fn address(storage: &libc::sockaddr_storage) -> Option<IpAddr> {
         }
         _ => None,
     }
-}
-
-fn overflow(header: &libc::msghdr) -> Option<u32> {
-    // SAFETY: the header's control pointer and length were set by `prepare` and updated by the kernel.
-    let first = unsafe { libc::CMSG_FIRSTHDR(header).as_ref()? };
-    if first.cmsg_level != libc::SOL_SOCKET || first.cmsg_type != libc::SO_RXQ_OVFL {
-        return None;
-    }
-    // SAFETY: SO_RXQ_OVFL's payload is one u32.
-    Some(unsafe { libc::CMSG_DATA(first).cast::<u32>().read_unaligned() })
 }
 
 /// Sends datagrams on a connected socket, without blocking; how many of them went.

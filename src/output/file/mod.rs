@@ -89,7 +89,7 @@ const QUEUE: usize = 16 << 20;
 /// So many files are written to at any time.
 const FEW: usize = 8;
 /// With more of them, so many records for each are waited for …
-const WORTH_A_WRITE: usize = 8;
+const WORTH_A_WRITE: usize = 16;
 /// … or so many bytes in all …
 const ENOUGH: usize = 1 << 20;
 /// … or so long.
