@@ -20,7 +20,7 @@ use super::stream::{self, Connection};
 use super::worker::Seat;
 use super::{Names, Plan, Shared, Transport, Worker, Workers, datagram};
 use crate::config::Address;
-use crate::net::tls;
+use crate::net::tls::{self, ServerTls};
 use crate::sys::{reason, socket};
 use crate::warn_limited;
 
@@ -364,14 +364,19 @@ impl Door {
     }
 }
 
+/// Ten thousand plain connections do not pay for what a TLS session needs.
 async fn serve_tcp(stream: TcpStream, connection: Connection) {
     let settings = connection.shared.settings.load_full();
-    let Some(server) = &settings.tls else {
-        return stream::serve(stream, connection).await;
-    };
+    match &settings.tls {
+        None => stream::serve(stream, connection).await,
+        Some(server) => Box::pin(serve_tls(stream, server, settings.handshake, connection)).await,
+    }
+}
+
+async fn serve_tls(stream: TcpStream, server: &ServerTls, handshake: Duration, connection: Connection) {
     let accepted = tokio::select! {
         () = connection.shared.stop.cancelled() => return,
-        accepted = tls::accept(stream, server, settings.handshake) => accepted,
+        accepted = tls::accept(stream, server, handshake) => accepted,
     };
     match accepted {
         Ok(stream) => stream::serve(stream, connection).await,
