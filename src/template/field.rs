@@ -6,7 +6,7 @@ use chrono::DateTime;
 use chrono::format::{Item, StrftimeItems};
 
 use super::clock::{Clock, Grain, Stamp};
-use crate::message::Message;
+use crate::message::{Grammar, Message};
 use crate::parse::structured_data;
 
 /// Everything but the moments. In alphabetical order, as in the documentation.
@@ -69,6 +69,17 @@ impl Field {
     /// Whether [`Field::borrowed`] always has the bytes.
     pub fn is_borrowed(&self) -> bool {
         !matches!(self, Self::Pri | Self::Sd(_) | Self::Tag | Self::Truncated | Self::Version)
+    }
+
+    /// The grammar itself allows nothing but printable ASCII here (RFC 5424, section 6), and the parser holds it.
+    pub(super) fn is_printable(&self, message: &Message<'_>) -> bool {
+        let fields = &message.fields;
+        match self {
+            Self::AppName | Self::MsgId | Self::ProcId => fields.grammar == Grammar::Rfc5424,
+            Self::Hostname => fields.grammar == Grammar::Rfc5424 && !fields.hostname.is_empty(),
+            Self::Facility | Self::Severity => true,
+            _ => false,
+        }
     }
 
     /// The bytes where they stand somewhere already; empty where absent. None: see [`Field::append`].
@@ -139,7 +150,7 @@ pub(super) fn tag(message: &Message<'_>, out: &mut Vec<u8>) {
     if !fields.tag.is_empty() {
         return out.extend_from_slice(fields.tag);
     }
-    if fields.app_name.is_empty() || fields.grammar == crate::message::Grammar::Headerless {
+    if fields.app_name.is_empty() || fields.grammar == Grammar::Headerless {
         return;
     }
     out.extend_from_slice(fields.app_name);

@@ -97,7 +97,11 @@ impl Template {
     fn plain(&self, field: &Field, message: &Message<'_>, out: &mut Vec<u8>) {
         if let Some(bytes) = field.borrowed(message) {
             let bytes = if bytes.is_empty() { field.nil() } else { bytes };
-            return self.escaping.append(bytes, out);
+            match self.escaping {
+                Escaping::Line if field.is_printable(message) => out.extend_from_slice(bytes),
+                escaping => escaping.append(bytes, out),
+            }
+            return;
         }
         let start = out.len();
         field.append(message, out);
