@@ -59,7 +59,6 @@ ROWS = [
     Work("tcp-64", "TCP by line, messages of 64 bytes → 400 files", size=64),
     Work("tcp-1024", "TCP by line, messages of 1024 bytes → 400 files", size=1024),
     Work("tcp-one", "TCP by line → one file", to="file"),
-    Work("tcp-100k", "TCP by line → 100 000 files", hosts=5000, programs=20, at_least=300_000),
     Work("relay-tcp", "relay TCP → TCP, by line", to="relay"),
     Work("relay-tls", "relay TLS → TLS, by line", transport="tls", to="relay"),
     Work("connections-1", "TCP, 1 connection → 400 files", connections=1),
@@ -72,6 +71,7 @@ ROWS = [
     Work("udp-lossless", "UDP → 400 files: the highest rate of which nothing is lost in 2 s", kind="lossless", transport="udp"),
     Work("latency-1k", "TCP → one file at 1000 messages/s: from send to file", kind="latency", rate=1000, to="file"),
     Work("latency-50k", "TCP → one file at 50 000 messages/s: from send to file", kind="latency", rate=50_000, to="file"),
+    Work("tcp-100k", "TCP by line → 100 000 files", hosts=5000, programs=20, at_least=300_000),
 ]
 
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::net::{UdpSocket, UnixDatagram};
+use tokio::time::MissedTickBehavior;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Names, Settings, Shared, Worker};
@@ -31,10 +32,8 @@ const LAST_READS: Duration = Duration::from_secs(1);
 /// A socket that reports an error (an ICMP of an earlier answer) is asked again after this.
 const AFTER_ERROR: Duration = Duration::from_millis(10);
 
-/// A socket that brought so many datagrams at a time …
+/// A socket that brought so many datagrams at a time lets its thread rest, for a wake-up costs as much as ten of them …
 const BUSY: usize = 8;
-/// … gives its thread a rest, for a wake-up costs as much as ten datagrams …
-const REST: Duration = Duration::from_millis(1);
 /// … if its receive buffer holds what comes meanwhile many times over.
 const ROOMY: usize = 4 << 20;
 
@@ -117,13 +116,15 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>) {
         touched: Touched::default(),
     };
     let mut looks = tokio::time::interval(DROPS);
-    let (stop, roomy) = (reader.shared.stop.clone(), socket.is_roomy());
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (stop, roomy, counts) = (reader.shared.stop.clone(), socket.is_roomy(), matches!(socket, Readable::Udp(_)));
+    let _tight = (!counts).then(|| worker.never_rest());
     loop {
         worker.unblocked(&reader.touched).await;
         let ready = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            _ = looks.tick() => {
+            _ = looks.tick(), if counts => {
                 reader.count_drops(socket.as_fd());
                 continue;
             }
@@ -133,8 +134,7 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>) {
             Ok(()) => tokio::task::yield_now().await,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if roomy && reader.count >= BUSY {
-                    // The whole thread: a timer of the runtime would be disturbed by every datagram.
-                    std::thread::sleep(REST);
+                    worker.rest();
                 }
             }
             Err(error) => {
@@ -198,7 +198,6 @@ impl Reader {
         if count < Receiver::COUNT { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     }
 
-    /// A unix socket drops nothing.
     fn count_drops(&mut self, fd: BorrowedFd<'_>) {
         let total = socket::drops(fd).unwrap_or(self.kernel_drops);
         let new = total.wrapping_sub(self.kernel_drops);

@@ -6,6 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc};
@@ -20,6 +21,9 @@ use crate::warn_limited;
 
 type Job = Box<dyn FnOnce(Rc<Worker>) + Send>;
 
+/// A busy thread reads so much later, and ten times as much at a time.
+const REST: Duration = Duration::from_millis(1);
+
 /// What a reader thread's tasks share.
 pub struct Worker {
     /// Where streams are read to; never borrowed over an await.
@@ -28,6 +32,19 @@ pub struct Worker {
     /// Something waits in the outbox.
     dirty: Notify,
     stopping: Cell<bool>,
+    /// A busy socket can do without the thread for a while …
+    may_rest: Cell<bool>,
+    /// … but so many others cannot.
+    tight: Cell<usize>,
+}
+
+/// A socket that holds little: its thread does not rest.
+pub(super) struct Tight(Rc<Worker>);
+
+impl Drop for Tight {
+    fn drop(&mut self) {
+        self.0.tight.set(self.0.tight.get() - 1);
+    }
 }
 
 #[derive(Default)]
@@ -104,7 +121,7 @@ impl Workers {
     }
 
     /// Every thread has done something for us within the time.
-    pub async fn answer_within(&self, time: std::time::Duration) -> bool {
+    pub async fn answer_within(&self, time: Duration) -> bool {
         let (done, mut all_done) = mpsc::channel::<()>(1);
         (0..self.count()).for_each(|i| {
             let done = done.clone();
@@ -128,6 +145,8 @@ fn run(mut inbox: mpsc::UnboundedReceiver<Job>, pipeline: Arc<Pipeline>) {
         outbox: RefCell::new(Outbox::new(pipeline)),
         dirty: Notify::new(),
         stopping: Cell::new(false),
+        may_rest: Cell::new(false),
+        tight: Cell::new(0),
     });
     runtime.block_on(async {
         let flusher = spawn_local(flusher(worker.clone()));
@@ -161,6 +180,10 @@ async fn flusher(worker: Rc<Worker>) {
         if worker.stopping.get() && worker.outbox.borrow().is_empty() {
             return;
         }
+        if worker.may_rest.take() && worker.tight.get() == 0 {
+            // The whole thread: a timer of the runtime would be disturbed by every datagram.
+            std::thread::sleep(REST);
+        }
     }
 }
 
@@ -174,6 +197,16 @@ impl Worker {
         outbox.touched(first, touched);
         count(shared, &tally);
         self.dirty.notify_one();
+    }
+
+    /// As soon as everything is handed over, once for all sockets of the thread.
+    pub(super) fn rest(&self) {
+        self.may_rest.set(true);
+    }
+
+    pub(super) fn never_rest(self: &Rc<Self>) -> Tight {
+        self.tight.set(self.tight.get() + 1);
+        Tight(self.clone())
     }
 
     pub(super) fn flush(&self) {
@@ -215,5 +248,34 @@ pub(super) fn count_errors(shared: &Shared, errors: &Errors) {
     if errors.oversized > 0 {
         let max = shared.settings.load().max_message;
         warn_limited!(shared.log.truncated, "input `{}`: a message longer than max-message ({max} bytes) was cut", shared.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_dealt_evenly_and_make_up_for_those_that_ended() {
+        let workers = Workers::start(3, &Arc::default()).expect("three threads");
+        let (seats, dealt) = std::sync::mpsc::channel();
+        let deal = |count| {
+            (0..count).for_each(|_| {
+                let seats = seats.clone();
+                workers.deal(move |_, seat| drop(seats.send((std::thread::current().name().map(str::to_owned), seat))));
+            });
+            (0..count).map(|_| dealt.recv().expect("dealt")).collect::<Vec<_>>()
+        };
+        let on = |seats: &[(Option<String>, Seat)], i: usize| {
+            let name = format!("reader-{i}");
+            seats.iter().filter(|(thread, _)| thread.as_deref() == Some(&name)).count()
+        };
+        let first = deal(9);
+        assert_eq!([0, 1, 2].map(|i| on(&first, i)), [3; 3]);
+        let (gone, kept): (Vec<_>, Vec<_>) = first.into_iter().partition(|(thread, _)| thread.as_deref() == Some("reader-1"));
+        drop(gone);
+        assert_eq!(on(&deal(3), 1), 3, "the thread that has become idle gets all of the next");
+        drop(kept);
+        workers.finish().into_iter().for_each(|thread| thread.join().expect("no panic"));
     }
 }

@@ -59,6 +59,11 @@ pub struct QueueCounters {
     pub dropped_stop: Counter,
     /// In the queue now.
     pub bytes: Counter,
+    /// Times that a reader handed records over, and of these how often the output had to be woken.
+    pub handovers: Counter,
+    pub wakeups: Counter,
+    /// Times that somebody else had the lock.
+    pub lock_waits: Counter,
 }
 
 #[derive(Debug, Default)]

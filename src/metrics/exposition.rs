@@ -122,6 +122,12 @@ impl Families<'_, '_> {
             by("reason", [("full", full), ("rejected", rejected), ("shed", c.dropped_shed.get()), ("stop", c.dropped_stop.get())])
         });
         self.counter("penstock_dropped_messages", "Messages dropped, by the reason", rows)?;
+        let rows = self.of_outputs(|queue, _| {
+            let c = &queue.counters;
+            let events = [("handover", &c.handovers), ("lock-wait", &c.lock_waits), ("wakeup", &c.wakeups)];
+            by("event", events.map(|(event, counter)| (event, counter.get())))
+        });
+        self.counter("penstock_queue_events", "What crossing from readers to an output took, many messages at a time", rows)?;
         let rows = self.of_outputs(|queue, _| alone(queue.counters.bytes.get()));
         self.gauge("penstock_queue_bytes", "Bytes in an output's queue now", rows)?;
         let rows = self.of_outputs(|_, c| alone(c.failing.get()));

@@ -95,6 +95,9 @@ pub fn is_total(frame: &[u8]) {
         assert!(frame.ends_with(fields.message), "the text runs to the end of the frame");
         match fields.grammar {
             Grammar::Rfc5424 => {
+                // Nothing of these is looked at again before it stands in a line.
+                let header = [fields.hostname, fields.app_name, fields.proc_id, fields.msg_id];
+                assert!(header.iter().all(|field| field.iter().all(u8::is_ascii_graphic)));
                 assert!(fields.hostname.len() <= 255 && fields.app_name.len() <= 48);
                 assert!(fields.proc_id.len() <= 128 && fields.msg_id.len() <= 32);
                 for element in structured_data::elements(fields.structured_data) {

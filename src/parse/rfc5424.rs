@@ -41,13 +41,31 @@ fn version(input: &[u8]) -> Parsed<'_, u16> {
 
 /// `HOSTNAME`, `APP-NAME`, `PROCID` and `MSGID` are `NILVALUE / 1*MAX PRINTUSASCII`, each followed by a blank.
 fn field<const MAX: usize>(input: &[u8]) -> Parsed<'_, &[u8]> {
-    let length = input.iter().position(|b| !b.is_ascii_graphic()).unwrap_or(input.len());
+    let length = printusascii(input);
     match input.split_at(length) {
         (b"-", rest) => Ok((rest, b"")),
         (name, rest) if (1..=MAX).contains(&length) => Ok((rest, name)),
         _ => fail(),
     }
 }
+
+/// How many bytes of `PRINTUSASCII = %d33-126` stand at the beginning; eight are looked at a time.
+fn printusascii(input: &[u8]) -> usize {
+    let (words, _) = input.as_chunks::<8>();
+    for (i, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // The high bit of a byte below 33, above 126, or after one such in the same word.
+        let others = ((word.wrapping_sub(ONES * 33) & !word) | word | word.wrapping_add(ONES)) & (ONES * 0x80);
+        if others != 0 {
+            return 8 * i + others.trailing_zeros() as usize / 8;
+        }
+    }
+    let rest = &input[8 * words.len()..];
+    8 * words.len() + rest.iter().position(|b| !b.is_ascii_graphic()).unwrap_or(rest.len())
+}
+
+/// 1 in each byte.
+const ONES: u64 = u64::MAX / 255;
 
 /// `TIMESTAMP = NILVALUE / FULL-DATE "T" FULL-TIME`
 fn timestamp(input: &[u8]) -> Parsed<'_, Timestamp<'_>> {
@@ -62,12 +80,22 @@ fn timestamp(input: &[u8]) -> Parsed<'_, Timestamp<'_>> {
 
 /// `FULL-DATE = DATE-FULLYEAR "-" DATE-MONTH "-" DATE-MDAY`
 fn full_date(input: &[u8]) -> Option<&[u8]> {
-    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, rest @ ..] = input else {
+    let (text, [d1, d2, rest @ ..]) = input.split_first_chunk()? else {
         return None;
     };
-    let (year, month, day) = (digits_of([*y1, *y2, *y3, *y4])?, digits_of([*m1, *m2])?, digits_of([*d1, *d2])?);
+    let [century, _, year, _, _, month, ..] = pairs(*text, *b"0000-00-")?;
+    let (year, month, day) = (u16::from(century) * 100 + u16::from(year), u16::from(month), digits_of([*d1, *d2])?);
     let exists = (1..=12).contains(&month) && (1..=days(year, month)).contains(&day);
     exists.then_some(rest)
+}
+
+/// The numbers of two digits in a text laid out like this, where 0 stands for any digit: each at the place of its tens.
+fn pairs(text: [u8; 8], layout: [u8; 8]) -> Option<[u8; 8]> {
+    // Digits become their values, everything else 0 where it is as laid out.
+    let values = u64::from_le_bytes(text) ^ u64::from_le_bytes(layout);
+    let digits = u64::from_le_bytes(layout.map(|b| if b == b'0' { 0xFF } else { 0 }));
+    let wrong = (values | values.wrapping_add(ONES * (0x7F - 9))) & (ONES * 0x80) | values & !digits;
+    (wrong == 0).then(|| (values * 10 + (values >> 8)).to_le_bytes())
 }
 
 fn days(year: u16, month: u16) -> u16 {
@@ -87,10 +115,8 @@ fn full_time(input: &[u8]) -> Option<&[u8]> {
 /// `PARTIAL-TIME = TIME-HOUR ":" TIME-MINUTE ":" TIME-SECOND [TIME-SECFRAC]`; seconds end at 59: leap seconds are not
 /// allowed.
 fn partial_time(input: &[u8]) -> Option<&[u8]> {
-    let [h1, h2, b':', m1, m2, b':', s1, s2, rest @ ..] = input else {
-        return None;
-    };
-    let (hour, minute, second) = (digits_of([*h1, *h2])?, digits_of([*m1, *m2])?, digits_of([*s1, *s2])?);
+    let (text, rest) = input.split_first_chunk()?;
+    let [hour, _, _, minute, _, _, second, _] = pairs(*text, *b"00:00:00")?;
     let exists = hour < 24 && minute < 60 && second < 60;
     exists.then(|| time_secfrac(rest))
 }
@@ -256,6 +282,40 @@ mod tests {
             let fields = parse(raw.as_bytes(), &Options::default());
             assert_eq!((fields.grammar, fields.message), (Grammar::Rfc5424, message.as_bytes()), "{raw}");
         }
+    }
+
+    #[test]
+    fn a_field_ends_at_the_first_byte_that_is_not_printable_wherever_it_stands() {
+        for length in 0..21 {
+            for at in 0..length {
+                for byte in 0..=255 {
+                    let mut text = vec![b'~'; length];
+                    text[at] = byte;
+                    let expected = if byte.is_ascii_graphic() { length } else { at };
+                    assert_eq!(printusascii(&text), expected, "{byte} at {at} of {length}");
+                }
+            }
+        }
+    }
+
+    /// Every byte at every place of a date and a time.
+    #[test]
+    fn a_timestamp_has_digits_and_separators_where_they_belong() {
+        let stamp = *b"2003-10-11T22:14:15Z";
+        for at in 0..stamp.len() {
+            for byte in 0..=255 {
+                let mut text = stamp;
+                text[at] = byte;
+                let taken = matches!(timestamp(&text), Ok((b"", Timestamp::Rfc3339(_))));
+                assert_eq!(taken, rfc3339_is_valid(&text), "{byte} at {at}");
+            }
+        }
+    }
+
+    fn rfc3339_is_valid(text: &[u8; 20]) -> bool {
+        let shape = text.iter().zip(b"0000-00-00T00:00:00Z").all(|(b, s)| if *s == b'0' { b.is_ascii_digit() } else { b == s });
+        let leap_second = &text[17..19] == b"60";
+        shape && !leap_second && crate::message::rfc3339(text).is_some()
     }
 
     #[test]

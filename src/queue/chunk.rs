@@ -156,6 +156,7 @@ impl Chunk {
 
     /// Once grown for one huge message, memory is given back.
     pub(super) fn is_worth_keeping(&self) -> bool {
-        (1..=2 * CHUNK_BYTES).contains(&self.bytes.capacity())
+        let capacity = self.bytes.capacity() + self.records.capacity() * size_of::<Record>();
+        (1..=3 * CHUNK_BYTES).contains(&capacity)
     }
 }

@@ -1,13 +1,13 @@
 //! Rendered records between the readers and one output. Knows nothing of syslog.
 //!
 //! A queue is bounded in bytes and is read in two steps: [`Queue::look`] lends chunks to the driver, and only
-//! [`Queue::acknowledge`] forgets them. Until then they count as queued, and [`Queue::put_back`] returns them in order.
-//! The lock is held for a few moves, once a chunk and never for a message.
+//! [`Queue::acknowledge`] forgets them. Until then they count as queued, and what is not settled stays with the driver.
+//! The lock is held for a few moves and a copy of at most [`COPIED`], once a chunk and never for a message.
 
 mod chunk;
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -50,6 +50,13 @@ pub struct Linger {
     pub enough: usize,
     /// … and any number is after this moment.
     pub until: Instant,
+}
+
+impl Bounds {
+    /// Nobody waits for more than this: a queue that lingers must neither fill nor shed.
+    fn comfortable(&self) -> usize {
+        self.shed.map_or(self.size, |shed| shed.above.min(self.size)) / 2
+    }
 }
 
 #[derive(Debug)]
@@ -128,12 +135,15 @@ impl Queue {
 
     fn take(&self, mut inner: MutexGuard<'_, Inner>, chunk: &mut Chunk) {
         self.counters.queued.add(chunk.pending() as u64);
-        inner.waiting_bytes += chunk.cost();
+        self.counters.handovers.add(1);
+        let cost = chunk.cost();
         inner.append(chunk);
+        inner.waiting_bytes += cost;
         self.counters.bytes.set(inner.fill() as u64);
         if inner.waiting_bytes >= inner.wanted {
             inner.wanted = usize::MAX;
             drop(inner);
+            self.counters.wakeups.add(1);
             self.arrived.notify_one();
         }
     }
@@ -155,7 +165,8 @@ impl Queue {
             let arrived = self.arrived.notified();
             let lingering = {
                 let mut inner = self.lock();
-                let due = inner.closed || inner.waiting_bytes >= linger.enough || linger.until <= Instant::now();
+                let enough = linger.enough.min(inner.bounds.comfortable());
+                let due = inner.closed || inner.waiting_bytes >= enough || linger.until <= Instant::now();
                 if !inner.waiting.is_empty() && due {
                     inner.lend(batch, most);
                     return true;
@@ -163,7 +174,7 @@ impl Queue {
                 if inner.closed {
                     return false;
                 }
-                inner.wanted = if due { 1 } else { linger.enough };
+                inner.wanted = if due { 1 } else { enough };
                 !due
             };
             if lingering {
@@ -195,16 +206,6 @@ impl Queue {
         self.room.notify_waiters();
     }
 
-    /// What was lent and is not settled comes first again.
-    pub fn put_back(&self, batch: &mut Vec<Chunk>) {
-        let mut inner = self.lock();
-        for chunk in batch.drain(..).rev() {
-            inner.lent_bytes -= chunk.cost();
-            inner.waiting_bytes += chunk.cost();
-            inner.waiting.push_front(chunk);
-        }
-    }
-
     /// Nothing more comes: the driver ends when the queue is empty, and blocked readers go on (what they still bring is
     /// counted as dropped).
     pub fn close(&self) {
@@ -231,14 +232,16 @@ impl Queue {
         self.lock().fill()
     }
 
-    /// An empty chunk with its memory, where there is one.
-    pub fn spare(&self) -> Chunk {
-        self.lock().spare.pop().unwrap_or_default()
-    }
-
-    /// A thread that panicked while it held the lock left only moved chunks behind: the queue is sound.
+    /// Nothing that is done under the lock panics; if it did, the chunks would still be whole.
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.inner.try_lock() {
+            Ok(inner) => inner,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.counters.lock_waits.add(1);
+                self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+            }
+        }
     }
 }
 
@@ -273,9 +276,7 @@ impl Inner {
     /// Little is copied behind what waits already, so that an output finds few large chunks; much changes hands.
     fn append(&mut self, chunk: &mut Chunk) {
         match self.waiting.back_mut() {
-            Some(last) if chunk.bytes.len() <= COPIED && last.bytes.len() + chunk.bytes.len() <= CHUNK_BYTES => {
-                last.append(chunk)
-            }
+            Some(last) if chunk.cost() <= COPIED && last.cost() + chunk.cost() <= CHUNK_BYTES => last.append(chunk),
             _ => {
                 let taken = std::mem::replace(chunk, self.spare.pop().unwrap_or_default());
                 self.waiting.push_back(taken);
@@ -326,21 +327,36 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_acknowledged_comes_again_in_order() {
+    async fn little_is_put_together_and_counts_until_it_is_acknowledged() {
         let queue = queue(1 << 20, WhenFull::Block);
         for text in ["a", "b"] {
             assert!(queue.push(&mut chunk(&[text], 6)));
         }
         let mut batch = looked(&queue).await;
-        assert_eq!(batch.len(), 1, "little is put together");
         assert!(queue.push(&mut chunk(&["c"], 6)));
-        queue.put_back(&mut batch);
-        let mut batch = looked(&queue).await;
+        queue.lend_now(&mut batch, usize::MAX);
         let texts: Vec<_> = batch.iter().map(|chunk| chunk.bytes.clone()).collect();
-        assert_eq!(texts, [b"ab".to_vec(), b"c".to_vec()]);
-        batch.iter_mut().for_each(Chunk::settle_all);
+        assert_eq!(texts, [b"ab".to_vec(), b"c".to_vec()], "what is lent is left alone");
+        batch[1].settle_all();
+        queue.acknowledge(&mut batch);
+        assert_eq!((batch.len(), queue.fill(), queue.counters.delivered.get()), (1, batch[0].cost(), 1));
+        batch[0].settle_all();
         queue.acknowledge(&mut batch);
         assert_eq!((queue.fill(), queue.counters.delivered.get()), (0, 3));
+    }
+
+    /// Neither readers nor the shedding must wait for a driver that waits for more than the queue may hold.
+    #[tokio::test(start_paused = true)]
+    async fn a_lingering_driver_wants_no_more_than_half_of_what_fits() {
+        for shed in [None, Some(Shed { above: 30_000, severity: 7 })] {
+            let queue = Queue::new(Bounds { size: 40_000, when_full: WhenFull::Block, shed });
+            let (mut batch, start) = (Vec::new(), Instant::now());
+            for _ in 0..3 {
+                assert!(queue.push(&mut chunk(&["x".repeat(7_000).as_str()], 6)));
+            }
+            assert!(queue.look(&mut batch, Linger::for_up_to(Duration::from_secs(9), 1 << 20), usize::MAX).await);
+            assert_eq!(start.elapsed(), Duration::ZERO);
+        }
     }
 
     #[tokio::test]

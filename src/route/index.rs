@@ -15,8 +15,9 @@ use crate::template::Field;
 
 /// A condition of its own is evaluated as fast as so few are looked up.
 const WORTH_IT: usize = 4;
-/// Up to so many bytes of texts a dense automaton stays in the cache.
-const DENSE: usize = 16 << 10;
+/// Up to so many bytes of texts the automaton is dense, and twice as fast: a state for each byte, some 256 bytes of memory
+/// for each state.
+const DENSE: usize = 4 << 10;
 
 /// A bit for each route.
 type Bits = Box<[u64]>;

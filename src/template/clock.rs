@@ -18,7 +18,7 @@ pub(super) struct Clock {
     bsd: Written,
 }
 
-/// How long a text stays true.
+/// How long a text stays true. Minutes are those of UTC: no zone has had an offset with seconds in it since 1972.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Grain {
     Minute,

@@ -1,7 +1,7 @@
 //! `[[output.file]]`: records appended to files whose paths come from a template.
 //!
-//! A delivery sorts its records by file and gives each file all of its own with one write(2): 400 files cost 400 writes
-//! for a megabyte of messages, not one for each message. Nothing is held here: what is not written stays in the queue.
+//! A delivery sorts its records by file and gives each file all of its own, 64 KiB with one write(2): 400 files cost 400
+//! writes for a megabyte of messages, not one for each message. Nothing is held here: what is not written stays in the queue.
 //! One file that cannot be written keeps no other from it.
 
 mod store;

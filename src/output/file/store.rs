@@ -324,15 +324,8 @@ impl Open {
         };
         let mut done = 0;
         while done < self.pending.len() {
-            gathered.clear();
-            gathered.extend_from_slice(body(self.pending[done]));
-            for next in self.pending[done + 1..].iter().map(|place| body(*place)) {
-                if gathered.len() + next.len() > GATHERED {
-                    break;
-                }
-                gathered.extend_from_slice(next);
-            }
-            let mut count = match (&self.file).write(&gathered[self.partial..]) {
+            let bytes = gather(self.pending[done..].iter().map(|place| body(*place)), gathered);
+            let mut count = match (&self.file).write(&bytes[self.partial..]) {
                 Ok(0) => return (done, Err(io::ErrorKind::WriteZero.into())),
                 Ok(count) => count + self.partial,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -351,6 +344,23 @@ impl Open {
         }
         (done, Ok(()))
     }
+}
+
+/// The first bodies together, as many as make a write(2); a body that is one alone stays where it is.
+fn gather<'b>(mut bodies: impl Iterator<Item = &'b [u8]>, gathered: &'b mut Vec<u8>) -> &'b [u8] {
+    let first = bodies.next().unwrap_or_default();
+    if first.len() > GATHERED {
+        return first;
+    }
+    gathered.clear();
+    gathered.extend_from_slice(first);
+    for next in bodies {
+        if gathered.len() + next.len() > GATHERED {
+            break;
+        }
+        gathered.extend_from_slice(next);
+    }
+    gathered
 }
 
 /// Errors of one path, which no waiting mends while the others go on; and all the others.

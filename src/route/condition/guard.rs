@@ -80,10 +80,10 @@ fn required(hir: &Hir) -> Option<Vec<Box<[u8]>>> {
         HirKind::Repetition(repetition) if repetition.min > 0 => required(&repetition.sub),
         _ => None,
     };
-    let first: Option<Vec<Box<[u8]>>> = Extractor::new()
-        .extract(hir)
-        .literals()
-        .map(|literals| literals.iter().map(|literal| literal.as_bytes().into()).collect());
+    let mut extractor = Extractor::new();
+    extractor.limit_total(MOST);
+    let first = extractor.extract(hir);
+    let first: Option<Vec<Box<[u8]>>> = first.literals().map(|texts| texts.iter().map(|text| text.as_bytes().into()).collect());
     let useful = |texts: &Vec<_>| shortest(texts) >= SHORTEST && texts.len() <= MOST;
     [inside, first].into_iter().flatten().filter(useful).max_by_key(|texts| shortest(texts))
 }
@@ -119,6 +119,14 @@ mod tests {
             let expected = Some(("Message".to_owned(), kind, texts.iter().map(|text| (*text).to_owned()).collect()));
             assert_eq!(guard(condition), expected, "{condition}");
         }
+    }
+
+    /// Of seven letters in either case there are more than are looked for; the first six will do.
+    #[test]
+    fn a_word_in_any_case_has_a_guard() {
+        let (_, kind, texts) = guard(r#"message matches "(?i)connection (reset|refused)""#).expect("a guard");
+        assert_eq!((kind, texts.len()), (Kind::Contains, 64));
+        assert!(texts.contains(&"cOnNeC".to_owned()), "{texts:?}");
     }
 
     #[test]
