@@ -35,7 +35,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
         ],
     ),
     ("parse", &["message"]),
-    ("queue", &["message::Span", "metrics::QueueCounters"]),
+    ("queue", &["message::Span", "metrics::DiskCounters", "metrics::QueueCounters", "sys::reason"]),
     ("route", &["message", "parse", "queue", "template"]),
     ("sys", &[]),
     ("template", &["message", "parse"]),

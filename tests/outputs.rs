@@ -167,7 +167,7 @@ fn datagrams_go_on_whole_to_65507_bytes() {
 #[test]
 fn a_full_queue_drops_the_newest_and_sheds_the_less_severe_and_counts_both() {
     let forward = format!(
-        "to = [\"tcp://127.0.0.1:{}\"]\nqueue = {{ size = \"256KiB\", when-full = \"drop-newest\", shed = \"info\", shed-above = \"50%\" }}",
+        "to = [\"tcp://127.0.0.1:{}\"]\nqueue = {{ disk = false, size = \"256KiB\", when-full = \"drop-newest\", shed = \"info\", shed-above = \"50%\" }}",
         free_port()
     );
     let server = Server::start(&config(&forward));
@@ -243,7 +243,7 @@ impl Drop for Unmount {
 #[test]
 fn a_stop_delivers_what_is_queued_and_says_what_it_could_not() {
     let server = Server::start(
-        &config(&format!("to = [\"tcp://127.0.0.1:{}\"]", free_port()))
+        &config(&format!("to = [\"tcp://127.0.0.1:{}\"]\nqueue = {{ disk = false }}", free_port()))
             .replace("[metrics]", "[server]\ngrace = \"200ms\"\n[metrics]"),
     );
     send(server.address("tcp"), 0, 100);

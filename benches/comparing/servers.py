@@ -50,7 +50,9 @@ def penstock_output(work, place):
     if work.to == "relay":
         scheme = "tls" if work.transport == "tls" else "tcp"
         ca = f'ca = "{place.certificates}/ca.pem"\n' if scheme == "tls" else ""
-        return f"""[[output.forward]]
+        return f"""[server]
+state-dir = "{place.folder}/state"
+[[output.forward]]
 name = "out"
 to = ["{scheme}://127.0.0.1:{place.upstream}"]
 framing = "newline"

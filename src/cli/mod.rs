@@ -4,6 +4,7 @@ mod cert;
 mod check;
 mod explain;
 mod log;
+mod queue;
 mod run;
 mod send;
 
@@ -30,6 +31,7 @@ enum Command {
     Cert(cert::Arguments),
     Check(ConfigFile),
     Explain(explain::Arguments),
+    Queue(queue::Arguments),
     Run(ConfigFile),
     Send(send::Arguments),
 }
@@ -84,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Cert(arguments) => cert::main(&arguments),
         Command::Check(arguments) => check::main(&arguments.config),
         Command::Explain(arguments) => explain::main(&arguments),
+        Command::Queue(arguments) => queue::main(&arguments),
         Command::Run(arguments) => run::main(&arguments.config),
         Command::Send(arguments) => send::main(&arguments),
     };

@@ -13,6 +13,7 @@ pub(super) fn main(path: &Path) -> Result<(), Failure> {
         let exit = match error {
             daemon::Error::Socket(_) => Exit::Unavailable,
             daemon::Error::System(_) => Exit::System,
+            daemon::Error::File(_) => Exit::File,
         };
         Failure::new(exit, error.to_string())
     })

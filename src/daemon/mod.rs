@@ -5,6 +5,7 @@
 
 mod inputs;
 mod outputs;
+pub mod queues;
 mod systemd;
 
 use std::fmt;
@@ -32,12 +33,14 @@ pub enum Error {
     /// An address is taken or not allowed.
     Socket(String),
     System(String),
+    /// A queue on disk cannot be opened.
+    File(String),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Socket(what) | Self::System(what) => f.write_str(what),
+            Self::Socket(what) | Self::System(what) | Self::File(what) => f.write_str(what),
         }
     }
 }
@@ -124,7 +127,7 @@ impl Daemon {
         inputs.say_what_was_not_used();
         let system = |error: std::io::Error| Error::System(format!("a thread cannot be started: {}", reason(&error)));
         let mut outputs = Outputs::default();
-        let pipeline = outputs.apply(planned_outputs, routes).map_err(system)?;
+        let pipeline = outputs.apply(planned_outputs, routes, &server.state_dir)?;
         let workers = Arc::new(Workers::start(server.threads, &pipeline).map_err(system)?);
         let names = Arc::new(Names::new(hostnames));
         inputs.apply(planned, opened, &workers, &names).map_err(system)?;
@@ -195,15 +198,19 @@ impl Daemon {
         if (plan.server.threads, plan.server.identity) != (self.server.threads, self.server.identity) {
             tracing::warn!("`threads`, `user` and `group` change with a restart only");
         }
+        if plan.server.state_dir != self.server.state_dir {
+            tracing::warn!("`state-dir` changes with a restart only");
+        }
         let opened = self.inputs.open(&plan.inputs, self.workers.count())?;
         self.serve_metrics(plan.metrics).await?;
         let system = |error: std::io::Error| format!("a thread cannot be started: {}", reason(&error));
-        let pipeline = self.outputs.apply(plan.outputs, plan.routes).map_err(system)?;
+        let pipeline = self.outputs.apply(plan.outputs, plan.routes, &self.server.state_dir);
+        let pipeline = pipeline.map_err(|error| error.to_string())?;
         self.names.replace(plan.hostnames);
         self.workers.switch(&pipeline).await;
         self.outputs.close_those_left();
         self.inputs.apply(plan.inputs, opened, &self.workers, &self.names).map_err(system)?;
-        self.server = ServerPlan { threads: self.server.threads, ..plan.server };
+        self.server = ServerPlan { threads: self.server.threads, state_dir: self.server.state_dir.clone(), ..plan.server };
         self.register();
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! What is counted. One struct for each part, owned by the part; the exposition reads them when it is asked.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::message::Grammar;
@@ -64,6 +65,19 @@ pub struct QueueCounters {
     pub wakeups: Counter,
     /// Times that somebody else had the lock.
     pub lock_waits: Counter,
+    pub disk: Arc<DiskCounters>,
+}
+
+/// A queue's part on disk; all zero where it has none.
+#[derive(Debug, Default)]
+pub struct DiskCounters {
+    /// Records written to it.
+    pub stored: Counter,
+    /// Records that should be there and are not: damage, or a process that was killed had them in memory only.
+    pub missing: Counter,
+    /// In it now.
+    pub records: Counter,
+    pub bytes: Counter,
 }
 
 #[derive(Debug, Default)]

@@ -119,7 +119,8 @@ impl Families<'_, '_> {
         let rows = self.of_outputs(|queue, _| {
             let c = &queue.counters;
             let (full, rejected) = (c.dropped_full.get(), c.dropped_rejected.get());
-            by("reason", [("full", full), ("rejected", rejected), ("shed", c.dropped_shed.get()), ("stop", c.dropped_stop.get())])
+            let (shed, stop, missing) = (c.dropped_shed.get(), c.dropped_stop.get(), c.disk.missing.get());
+            by("reason", [("full", full), ("missing", missing), ("rejected", rejected), ("shed", shed), ("stop", stop)])
         });
         self.counter("penstock_dropped_messages", "Messages dropped, by the reason", rows)?;
         let rows = self.of_outputs(|queue, _| {
@@ -130,6 +131,12 @@ impl Families<'_, '_> {
         self.counter("penstock_queue_events", "What crossing from readers to an output took, many messages at a time", rows)?;
         let rows = self.of_outputs(|queue, _| alone(queue.counters.bytes.get()));
         self.gauge("penstock_queue_bytes", "Bytes in an output's queue now", rows)?;
+        let rows = self.of_outputs(|queue, _| alone(queue.counters.disk.stored.get()));
+        self.counter("penstock_queue_disk_stored_messages", "Messages written to an output's queue on disk", rows)?;
+        let rows = self.of_outputs(|queue, _| alone(queue.counters.disk.records.get()));
+        self.gauge("penstock_queue_disk_messages", "Messages in an output's queue on disk now", rows)?;
+        let rows = self.of_outputs(|queue, _| alone(queue.counters.disk.bytes.get()));
+        self.gauge("penstock_queue_disk_bytes", "Bytes of an output's queue on disk now", rows)?;
         let rows = self.of_outputs(|_, c| alone(c.failing.get()));
         self.gauge("penstock_output_failing", "1 while the last delivery has failed", rows)
     }

@@ -23,6 +23,7 @@ pub(super) fn plan(config: &Config, _scope: &mut OutputScope<'_, '_>) -> Option<
         envelope: Envelope::Datagram,
         bounds: queue_config::bounds(1 << 20, WhenFull::Block),
         queue_size: None,
+        disk: None,
         shed_above: 1.0,
         form: String::new(),
         print: String::new(),

@@ -8,16 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
+use super::backlog::{Backlog, MOST, Store, unstored};
 use super::backoff::Backoff;
-use super::{Hold, Output, Undelivered};
+use super::{DiskPlan, Hold, Output, Undelivered};
 use crate::metrics::{Limited, OutputCounters};
 use crate::queue::{Chunk, Linger, Queue, State};
 use crate::warn_limited;
 
-/// Lent by the queue at a time.
-const MOST: usize = 4 << 20;
 /// An output with many places tries those that failed again after this at the latest.
 const SOON: Duration = Duration::from_millis(250);
 /// An output that holds records waits at most this many times as long as its last delivery took: what would cost less
@@ -30,6 +29,8 @@ pub enum Command {
     /// What is left is given up; the thread ends.
     Abandon,
     Reopen,
+    /// A reload: another size, mode or sync of the queue on disk.
+    Store(DiskPlan),
     /// A reload: the queue stays, its records go through this output from now on.
     Replace(Box<dyn Output>),
 }
@@ -44,10 +45,10 @@ pub struct Handle {
 struct Drive {
     name: Arc<str>,
     output: Box<dyn Output>,
-    queue: Arc<Queue>,
+    backlog: Backlog,
     counters: Arc<OutputCounters>,
     commands: UnboundedReceiver<Command>,
-    /// Lent by the queue and not acknowledged.
+    /// In hands: taken from the backlog and not acknowledged.
     batch: Vec<Chunk>,
     backoff: Backoff,
     failing_since: Option<Instant>,
@@ -57,16 +58,22 @@ struct Drive {
 }
 
 /// Starts the thread.
-pub fn start(name: Arc<str>, output: Box<dyn Output>, queue: Arc<Queue>, counters: Arc<OutputCounters>) -> io::Result<Handle> {
+pub fn start(
+    name: Arc<str>,
+    output: Box<dyn Output>,
+    queue: Arc<Queue>,
+    store: Option<Store>,
+    counters: Arc<OutputCounters>,
+) -> io::Result<Handle> {
     let (sender, commands) = unbounded_channel();
     // The kernel keeps fifteen bytes of a thread's name.
     let thread = std::thread::Builder::new().name(format!("out {name}")).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime needs a few descriptors");
         let drive = Drive {
+            backlog: Backlog { name: name.clone(), queue, store, log: Limited::default() },
             name,
             output,
-            queue,
             counters,
             commands,
             batch: Vec::new(),
@@ -102,15 +109,23 @@ enum Woken {
 impl Drive {
     async fn run(mut self) {
         loop {
+            if self.backlog.is_to_be_parked(self.failing_since.is_some()) {
+                self.park();
+                return self.output.close().await;
+            }
             if self.batch.is_empty() {
                 let linger = self.linger();
                 let woken = tokio::select! {
                     biased;
                     Some(command) = self.commands.recv() => Woken::Command(command),
-                    more = self.queue.look(&mut self.batch, linger, MOST) => Woken::Batch(more),
+                    more = self.backlog.fill(&mut self.batch, linger) => Woken::Batch(more),
                 };
                 let ends = match woken {
-                    Woken::Batch(more) => !more,
+                    Woken::Batch(false) => {
+                        self.park();
+                        true
+                    }
+                    Woken::Batch(true) => false,
                     Woken::Command(command) => self.obey(command).await,
                 };
                 if ends {
@@ -142,12 +157,24 @@ impl Drive {
     /// Until it is time to try again, or there is something else to do.
     async fn wait(&mut self) -> Option<Command> {
         let wait = self.backoff.next();
-        let wait = if self.output.has_many_places() { wait.min(SOON) } else { wait };
-        tokio::select! {
-            biased;
-            Some(command) = self.commands.recv() => Some(command),
-            () = sleep(wait) => None,
+        let until = Instant::now() + if self.output.has_many_places() { wait.min(SOON) } else { wait };
+        loop {
+            tokio::select! {
+                biased;
+                Some(command) = self.commands.recv() => return Some(command),
+                () = sleep_until(until) => return None,
+                () = self.backlog.pressed(until, true) => self.backlog.absorb(unstored(&self.batch)),
+            }
+            if self.backlog.is_to_be_parked(true) {
+                return None;
+            }
         }
+    }
+
+    /// What is left goes to the disk where there is one, and is counted as lost where there is none.
+    fn park(&mut self) {
+        let lost = self.backlog.park(&mut self.batch);
+        self.backlog.queue.counters.dropped_stop.add(lost as u64);
     }
 
     fn linger(&self) -> Linger {
@@ -163,6 +190,7 @@ impl Drive {
     /// One delivery. A command that makes it pointless breaks it off; reopening waits until it is over.
     async fn deliver(&mut self) -> Result<Result<(), Undelivered>, Command> {
         let mut reopen = false;
+        let (started, in_hands) = (Instant::now(), unstored(&self.batch));
         let result = {
             let mut delivery = self.output.deliver(&mut self.batch);
             loop {
@@ -173,6 +201,7 @@ impl Drive {
                         Command::Reopen => reopen = true,
                         command => return Err(command),
                     },
+                    () = self.backlog.pressed(started, false) => self.backlog.absorb(in_hands),
                 }
             }
         };
@@ -187,13 +216,13 @@ impl Drive {
         match result {
             Ok(()) => {
                 self.recovered();
-                self.queue.acknowledge(&mut self.batch);
+                self.backlog.acknowledge(&mut self.batch);
                 true
             }
             Err(Undelivered::Reject(why)) => {
                 warn_limited!(self.log, "output `{}`: messages were rejected and dropped: {why}", self.name);
                 self.give_up(State::Rejected);
-                self.queue.acknowledge(&mut self.batch);
+                self.backlog.acknowledge(&mut self.batch);
                 true
             }
             Err(Undelivered::Retry(why)) => {
@@ -204,8 +233,9 @@ impl Drive {
                     self.log,
                     "output `{}`: delivery failed: {why}; it is tried again ({} KiB wait)",
                     self.name,
-                    self.queue.fill() >> 10
+                    self.backlog.weight() >> 10
                 );
+                self.backlog.secure(&mut self.batch);
                 if self.output.has_many_places() {
                     self.go_on_beside();
                 }
@@ -216,10 +246,10 @@ impl Drive {
 
     /// What is delivered makes room for more, so that one place that fails does not keep the others waiting.
     fn go_on_beside(&mut self) {
-        self.queue.acknowledge(&mut self.batch);
+        self.backlog.acknowledge(&mut self.batch);
         let lent: usize = self.batch.iter().map(Chunk::cost).sum();
         if lent < MOST {
-            self.queue.lend_now(&mut self.batch, MOST - lent);
+            self.backlog.extend(&mut self.batch, MOST - lent);
         }
     }
 
@@ -243,13 +273,18 @@ impl Drive {
     async fn obey(&mut self, command: Command) -> bool {
         match command {
             Command::Abandon => {
-                let lent: usize = self.batch.iter().map(Chunk::pending).sum();
-                let records = lent + self.queue.abandon();
-                self.queue.counters.dropped_stop.add(records as u64);
+                self.park();
                 true
             }
             Command::Reopen => {
                 self.output.reopen();
+                false
+            }
+            Command::Store(plan) => {
+                if let Some(store) = &mut self.backlog.store {
+                    store.disk.configure(plan.settings);
+                    (store.mode, store.shed) = (plan.mode, plan.shed);
+                }
                 false
             }
             Command::Replace(output) => {
@@ -295,10 +330,11 @@ mod tests {
     }
 
     fn started(failures: usize) -> (Arc<Queue>, Arc<Mutex<Vec<String>>>, Handle) {
-        let queue = Arc::new(Queue::new(Bounds { size: 1 << 20, when_full: WhenFull::Block, shed: None }));
+        let queue =
+            Arc::new(Queue::new(Bounds { size: 1 << 20, when_full: WhenFull::Block, patience: Duration::ZERO, shed: None }));
         let taken = Arc::new(Mutex::new(Vec::new()));
         let output = Box::new(Stubborn { failures, taken: taken.clone() });
-        let handle = start("test".into(), output, queue.clone(), Arc::default()).expect("a thread");
+        let handle = start("test".into(), output, queue.clone(), None, Arc::default()).expect("a thread");
         (queue, taken, handle)
     }
 

@@ -1,6 +1,7 @@
 //! Outputs: chunks of records → their destination. A kind is one file with a `Config` and a `plan`, and one word in the
 //! list below. An output delivers and says what went wrong; it never retries, sleeps or counts: [`drive`] does.
 
+mod backlog;
 mod backoff;
 pub mod drive;
 mod queue_config;
@@ -18,7 +19,8 @@ use crate::queue::{Bounds, Chunk, Queue};
 use crate::route::{Destination, Envelope};
 use crate::template::{Format, Template};
 
-pub use queue_config::{QueueConfig, SMALLEST_QUEUE};
+pub use backlog::{Mode, Store};
+pub use queue_config::{DiskPlan, QueueConfig, SMALLEST_QUEUE};
 
 /// Registers the kinds: their tables in the configuration, and their plans.
 macro_rules! kinds {
@@ -115,6 +117,8 @@ pub struct Plan {
     pub bounds: Bounds,
     /// As written.
     pub queue_size: Option<usize>,
+    /// The part of the queue on disk.
+    pub disk: Option<DiskPlan>,
     /// Fill level, 0 to 1, above which `bounds.shed` begins.
     pub shed_above: f64,
     /// Records of one queue can be delivered by every output of this form: a folder, an envelope.

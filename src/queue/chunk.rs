@@ -36,6 +36,12 @@ pub struct Chunk {
     /// Bodies and addresses; the bodies of an output without addresses stand back to back.
     pub bytes: Vec<u8>,
     pub records: Vec<Record>,
+    /// How the bodies stand in their envelopes; only the output knows what it means.
+    pub form: u8,
+    /// The number of the first record in the queue on disk, where it is there.
+    pub stored: Option<u64>,
+    /// What it weighs in the memory queue that has lent it.
+    pub(super) lent: usize,
     pending: usize,
 }
 
@@ -67,6 +73,19 @@ impl Chunk {
             ..record
         }));
         self.pending += std::mem::take(&mut other.pending);
+    }
+
+    /// Gives every record another body.
+    pub fn reform(&mut self, form: u8, mut body: impl FnMut(&[u8], &mut Vec<u8>)) {
+        let old = std::mem::take(&mut self.bytes);
+        for record in &mut self.records {
+            let start = self.bytes.len();
+            self.bytes.extend_from_slice(record.address.of(&old));
+            let middle = self.bytes.len();
+            body(record.body.of(&old), &mut self.bytes);
+            (record.address, record.body) = (Span::new(start, middle), Span::new(middle, self.bytes.len()));
+        }
+        self.form = form;
     }
 
     pub fn settle(&mut self, record: usize, state: State) {
@@ -119,16 +138,24 @@ impl Chunk {
             return 0;
         }
         let old = std::mem::take(self);
+        (self.form, self.lent) = (old.form, old.lent);
         for record in old.records.iter().filter(|record| record.severity < severity) {
             self.add(record.address.of(&old.bytes), record.body.of(&old.bytes), record.severity);
         }
         before - self.pending
     }
 
+    /// Only the records that still have to go are left.
+    pub(super) fn forget_settled(&mut self) {
+        if self.pending < self.records.len() {
+            self.records.retain(|record| record.state == State::Pending);
+        }
+    }
+
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.records.clear();
-        self.pending = 0;
+        (self.form, self.stored, self.lent, self.pending) = (0, None, 0, 0);
     }
 
     /// The records that still have to go, with their places.

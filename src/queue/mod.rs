@@ -5,6 +5,9 @@
 //! The lock is held for a few moves and a copy of at most [`COPIED`], once a chunk and never for a message.
 
 mod chunk;
+pub mod disk;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -27,7 +30,7 @@ pub enum WhenFull {
 }
 
 /// Above a fill level the less severe records are dropped, so that the severe ones still find room.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shed {
     /// Bytes in the queue above which it begins.
     pub above: usize,
@@ -35,11 +38,13 @@ pub struct Shed {
     pub severity: u8,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Bytes, everything a chunk costs in memory included.
     pub size: usize,
     pub when_full: WhenFull,
+    /// For so long a full queue makes its readers wait before anything is dropped: relief is near, or it is not.
+    pub patience: Duration,
     pub shed: Option<Shed>,
 }
 
@@ -81,6 +86,8 @@ struct Inner {
     wanted: usize,
     /// Emptied chunks, to be filled again without asking the allocator; at most [`SPARE`].
     spare: Vec<Chunk>,
+    /// When a chunk was first refused since anything has left the queue.
+    full_since: Option<Instant>,
     closed: bool,
 }
 
@@ -98,6 +105,7 @@ impl Queue {
             lent_bytes: 0,
             wanted: usize::MAX,
             spare: Vec::new(),
+            full_since: None,
             closed: false,
         };
         Self { inner: Mutex::new(inner), arrived: Notify::new(), room: Notify::new(), counters: QueueCounters::default() }
@@ -106,7 +114,7 @@ impl Queue {
     /// Takes the chunk and leaves an empty one in its place. False: the queue is full and its policy is to block; the
     /// chunk stays where it is.
     pub fn push(&self, chunk: &mut Chunk) -> bool {
-        let inner = self.lock();
+        let mut inner = self.lock();
         let fill = inner.fill();
         if let Some(shed) = inner.bounds.shed.filter(|shed| fill > shed.above) {
             self.counters.dropped_shed.add(chunk.shed(shed.severity) as u64);
@@ -116,6 +124,7 @@ impl Queue {
             }
         }
         if inner.blocks(chunk.cost()) {
+            inner.full_since.get_or_insert_with(Instant::now);
             return false;
         }
         if inner.closed || inner.is_full(chunk.cost()) {
@@ -153,14 +162,31 @@ impl Queue {
         let room = self.room.notified();
         tokio::pin!(room);
         room.as_mut().enable();
-        if self.lock().blocks(cost) {
-            room.await;
+        let patience = {
+            let inner = self.lock();
+            if !inner.blocks(cost) {
+                return;
+            }
+            inner.patience_ends()
+        };
+        match patience {
+            Some(end) => drop(timeout_at(end, room).await),
+            None => room.await,
         }
     }
 
     /// Lends what waits, at most `most` bytes of it but at least one chunk. False: the queue is closed and empty.
     /// Cancel-safe: nothing is taken before it returns.
     pub async fn look(&self, batch: &mut Vec<Chunk>, linger: Linger, most: usize) -> bool {
+        let more = self.gathered(linger).await;
+        if more {
+            self.lend_now(batch, most);
+        }
+        more
+    }
+
+    /// Returns when there is something worth taking. False: the queue is closed and empty.
+    pub async fn gathered(&self, linger: Linger) -> bool {
         loop {
             let arrived = self.arrived.notified();
             let lingering = {
@@ -168,7 +194,6 @@ impl Queue {
                 let enough = linger.enough.min(inner.bounds.comfortable());
                 let due = inner.closed || inner.waiting_bytes >= enough || linger.until <= Instant::now();
                 if !inner.waiting.is_empty() && due {
-                    inner.lend(batch, most);
                     return true;
                 }
                 if inner.closed {
@@ -195,12 +220,54 @@ impl Queue {
     pub fn acknowledge(&self, batch: &mut Vec<Chunk>) {
         let mut inner = self.lock();
         for mut chunk in batch.extract_if(.., |chunk| chunk.pending() == 0) {
-            inner.lent_bytes -= chunk.cost();
+            inner.lent_bytes -= chunk.lent;
             self.counters.delivered.add(chunk.count(State::Delivered) as u64);
             self.counters.dropped_rejected.add(chunk.count(State::Rejected) as u64);
             chunk.clear();
             inner.recycle(chunk);
         }
+        self.made_room(inner);
+    }
+
+    /// The records that are settled are counted and leave the chunks.
+    pub fn compact(&self, batch: &mut [Chunk]) {
+        for chunk in batch {
+            self.counters.delivered.add(chunk.count(State::Delivered) as u64);
+            self.counters.dropped_rejected.add(chunk.count(State::Rejected) as u64);
+            chunk.forget_settled();
+        }
+    }
+
+    /// Drops what is less severe, and counts it.
+    pub fn shed(&self, batch: &mut [Chunk], severity: u8) {
+        let shed: usize = batch.iter_mut().map(|chunk| chunk.shed(severity)).sum();
+        self.counters.dropped_shed.add(shed as u64);
+    }
+
+    /// The chunks are kept somewhere else: here they are forgotten.
+    pub fn release(&self, chunks: impl Iterator<Item = Chunk>) {
+        let mut inner = self.lock();
+        for mut chunk in chunks {
+            inner.lent_bytes -= chunk.lent;
+            chunk.clear();
+            inner.recycle(chunk);
+        }
+        self.made_room(inner);
+    }
+
+    /// What was lent last waits again, in its old place.
+    pub fn give_back(&self, chunks: impl DoubleEndedIterator<Item = Chunk>) {
+        let mut inner = self.lock();
+        for mut chunk in chunks.rev() {
+            let cost = std::mem::take(&mut chunk.lent);
+            inner.lent_bytes -= cost;
+            inner.waiting_bytes += cost;
+            inner.waiting.push_front(chunk);
+        }
+    }
+
+    fn made_room(&self, mut inner: MutexGuard<'_, Inner>) {
+        inner.full_since = None;
         self.counters.bytes.set(inner.fill() as u64);
         drop(inner);
         self.room.notify_waiters();
@@ -214,8 +281,17 @@ impl Queue {
         self.room.notify_waiters();
     }
 
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     pub fn configure(&self, bounds: Bounds) {
         self.lock().bounds = bounds;
+        self.room.notify_waiters();
+    }
+
+    pub fn set_patience(&self, patience: Duration) {
+        self.lock().bounds.patience = patience;
         self.room.notify_waiters();
     }
 
@@ -256,7 +332,13 @@ impl Inner {
     }
 
     fn blocks(&self, cost: usize) -> bool {
-        self.bounds.when_full == WhenFull::Block && !self.closed && self.is_full(cost)
+        !self.closed && self.is_full(cost) && self.patience_ends().is_none_or(|end| Instant::now() < end)
+    }
+
+    /// None: never.
+    fn patience_ends(&self) -> Option<Instant> {
+        let since = || self.full_since.unwrap_or_else(Instant::now);
+        (self.bounds.when_full == WhenFull::DropNewest).then(|| since() + self.bounds.patience)
     }
 
     fn lend(&mut self, batch: &mut Vec<Chunk>, most: usize) {
@@ -265,8 +347,12 @@ impl Inner {
             if bytes > 0 && bytes + chunk.cost() > most {
                 break;
             }
-            bytes += chunk.cost();
+            let cost = chunk.cost();
+            bytes += cost;
             batch.extend(self.waiting.pop_front());
+            if let Some(chunk) = batch.last_mut() {
+                chunk.lent = cost;
+            }
         }
         self.waiting_bytes -= bytes;
         self.lent_bytes += bytes;
@@ -276,7 +362,9 @@ impl Inner {
     /// Little is copied behind what waits already, so that an output finds few large chunks; much changes hands.
     fn append(&mut self, chunk: &mut Chunk) {
         match self.waiting.back_mut() {
-            Some(last) if chunk.cost() <= COPIED && last.cost() + chunk.cost() <= CHUNK_BYTES => last.append(chunk),
+            Some(last) if last.form == chunk.form && chunk.cost() <= COPIED && last.cost() + chunk.cost() <= CHUNK_BYTES => {
+                last.append(chunk)
+            }
             _ => {
                 let taken = std::mem::replace(chunk, self.spare.pop().unwrap_or_default());
                 self.waiting.push_back(taken);
@@ -299,148 +387,5 @@ impl Linger {
 
     pub fn for_up_to(time: Duration, enough: usize) -> Self {
         Self { enough, until: Instant::now() + time }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-
-    fn chunk(texts: &[&str], severity: u8) -> Chunk {
-        let mut chunk = Chunk::default();
-        for text in texts {
-            chunk.add(b"", text.as_bytes(), severity);
-        }
-        chunk
-    }
-
-    fn queue(size: usize, when_full: WhenFull) -> Arc<Queue> {
-        Arc::new(Queue::new(Bounds { size, when_full, shed: None }))
-    }
-
-    async fn looked(queue: &Queue) -> Vec<Chunk> {
-        let mut batch = Vec::new();
-        assert!(queue.look(&mut batch, Linger::not_at_all(), usize::MAX).await);
-        batch
-    }
-
-    #[tokio::test]
-    async fn little_is_put_together_and_counts_until_it_is_acknowledged() {
-        let queue = queue(1 << 20, WhenFull::Block);
-        for text in ["a", "b"] {
-            assert!(queue.push(&mut chunk(&[text], 6)));
-        }
-        let mut batch = looked(&queue).await;
-        assert!(queue.push(&mut chunk(&["c"], 6)));
-        queue.lend_now(&mut batch, usize::MAX);
-        let texts: Vec<_> = batch.iter().map(|chunk| chunk.bytes.clone()).collect();
-        assert_eq!(texts, [b"ab".to_vec(), b"c".to_vec()], "what is lent is left alone");
-        batch[1].settle_all();
-        queue.acknowledge(&mut batch);
-        assert_eq!((batch.len(), queue.fill(), queue.counters.delivered.get()), (1, batch[0].cost(), 1));
-        batch[0].settle_all();
-        queue.acknowledge(&mut batch);
-        assert_eq!((queue.fill(), queue.counters.delivered.get()), (0, 3));
-    }
-
-    /// Neither readers nor the shedding must wait for a driver that waits for more than the queue may hold.
-    #[tokio::test(start_paused = true)]
-    async fn a_lingering_driver_wants_no_more_than_half_of_what_fits() {
-        for shed in [None, Some(Shed { above: 30_000, severity: 7 })] {
-            let queue = Queue::new(Bounds { size: 40_000, when_full: WhenFull::Block, shed });
-            let (mut batch, start) = (Vec::new(), Instant::now());
-            for _ in 0..3 {
-                assert!(queue.push(&mut chunk(&["x".repeat(7_000).as_str()], 6)));
-            }
-            assert!(queue.look(&mut batch, Linger::for_up_to(Duration::from_secs(9), 1 << 20), usize::MAX).await);
-            assert_eq!(start.elapsed(), Duration::ZERO);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_full_queue_blocks_or_drops_as_it_is_told() {
-        let blocking = queue(300, WhenFull::Block);
-        let text = "x".repeat(200);
-        assert!(blocking.push(&mut chunk(&[&text], 6)));
-        let mut second = chunk(&[&text], 6);
-        assert!(!blocking.push(&mut second));
-        assert_eq!(second.pending(), 1, "a refused chunk keeps its records");
-        let waiting = tokio::spawn({
-            let queue = blocking.clone();
-            async move { queue.room(200).await }
-        });
-        let mut batch = looked(&blocking).await;
-        tokio::task::yield_now().await;
-        batch.iter_mut().for_each(Chunk::settle_all);
-        blocking.acknowledge(&mut batch);
-        waiting.await.expect("the reader goes on");
-        assert!(blocking.push(&mut second));
-
-        let dropping = queue(300, WhenFull::DropNewest);
-        for _ in 0..3 {
-            assert!(dropping.push(&mut chunk(&[&text], 6)));
-        }
-        assert_eq!(dropping.counters.dropped_full.get(), 2);
-        assert_eq!(looked(&dropping).await.len(), 1);
-    }
-
-    /// A reader that was told there is room while its chunk did not fit would turn in circles.
-    #[tokio::test]
-    async fn room_is_room_for_the_very_chunk_that_waits() {
-        let queue = queue(300, WhenFull::Block);
-        assert!(queue.push(&mut chunk(&[&"x".repeat(150)], 6)));
-        let mut large = chunk(&[&"x".repeat(150)], 6);
-        assert!(!queue.push(&mut large));
-        let cost = large.cost();
-        let waiting = tokio::spawn({
-            let queue = queue.clone();
-            async move { queue.room(cost).await }
-        });
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished(), "a smaller one would fit");
-        let mut batch = looked(&queue).await;
-        batch.iter_mut().for_each(Chunk::settle_all);
-        queue.acknowledge(&mut batch);
-        waiting.await.expect("it goes on");
-        assert!(queue.push(&mut large));
-    }
-
-    #[tokio::test]
-    async fn above_the_mark_only_the_severe_are_taken() {
-        let queue = queue(1 << 20, WhenFull::Block);
-        queue.configure(Bounds { size: 1 << 20, when_full: WhenFull::Block, shed: Some(Shed { above: 10, severity: 6 }) });
-        assert!(queue.push(&mut chunk(&["first"], 7)));
-        assert!(queue.push(&mut chunk(&["debug"], 7)));
-        assert!(queue.push(&mut chunk(&["error"], 3)));
-        assert_eq!(queue.counters.dropped_shed.get(), 1);
-        let kept: usize = looked(&queue).await.iter().map(Chunk::pending).sum();
-        assert_eq!(kept, 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lingering_driver_is_woken_by_enough_or_by_time() {
-        let queue = queue(1 << 20, WhenFull::Block);
-        let looking = |linger| {
-            let queue = queue.clone();
-            tokio::spawn(async move {
-                let mut batch = Vec::new();
-                queue.look(&mut batch, linger, usize::MAX).await.then_some(batch.len())
-            })
-        };
-        let by_time = looking(Linger::for_up_to(Duration::from_millis(100), 1 << 20));
-        tokio::task::yield_now().await;
-        assert!(queue.push(&mut chunk(&["a"], 6)));
-        assert_eq!(by_time.await.expect("no panic"), Some(1));
-        let by_size = looking(Linger::for_up_to(Duration::from_secs(3600), 400));
-        tokio::task::yield_now().await;
-        for _ in 0..5 {
-            assert!(queue.push(&mut chunk(&[&"x".repeat(100)], 6)));
-        }
-        assert!(by_size.await.expect("no panic").is_some());
-        queue.close();
-        let mut rest = Vec::new();
-        while queue.look(&mut rest, Linger::not_at_all(), usize::MAX).await {}
     }
 }

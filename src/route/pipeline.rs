@@ -31,6 +31,44 @@ pub enum Envelope {
     OctetCounted,
 }
 
+impl Envelope {
+    const ALL: [Self; 3] = [Self::Datagram, Self::Line, Self::OctetCounted];
+
+    /// The envelope that a chunk of this form has.
+    pub fn of_form(form: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(form)).copied()
+    }
+
+    /// What stands in it.
+    pub fn opened(self, body: &[u8]) -> &[u8] {
+        match self {
+            Self::Datagram => body,
+            Self::Line => body.strip_suffix(b"\n").unwrap_or(body),
+            Self::OctetCounted => &body[memchr::memchr(b' ', body).map_or(0, |space| space + 1)..],
+        }
+    }
+
+    /// Puts a body into it, behind what is in `out`.
+    pub fn close(self, body: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        match self {
+            Self::Datagram => out.extend_from_slice(body),
+            Self::Line => {
+                for (i, line) in body.split(|byte| *byte == b'\n').enumerate() {
+                    // As every control byte of a line is written.
+                    out.extend_from_slice(if i > 0 { b"#012" } else { b"" });
+                    out.extend_from_slice(line);
+                }
+                out.push(b'\n');
+            }
+            Self::OctetCounted => {
+                out.extend_from_slice(body);
+                prepend_length(start, 0, out);
+            }
+        }
+    }
+}
+
 /// An output as the router knows it.
 #[derive(Debug)]
 pub struct Destination {
@@ -124,6 +162,7 @@ impl Destination {
     pub fn render(&self, message: &Message<'_>, scratch: &mut Scratch, chunk: &mut Chunk) {
         let address = self.address(message, scratch, chunk);
         let body = self.body(message, scratch, &mut chunk.bytes);
+        chunk.form = self.envelope as u8;
         chunk.commit(address, body, message.fields.priority.severity().0);
     }
 
@@ -198,11 +237,14 @@ impl Tally {
 mod tests {
     use super::*;
     use crate::message::{Origin, Received, Zone};
+    use std::time::Duration;
+
     use crate::queue::{Bounds, Linger, WhenFull};
     use crate::template::Escaping;
 
     fn destination(name: &str, envelope: Envelope) -> Destination {
-        let queue = Arc::new(Queue::new(Bounds { size: 1 << 20, when_full: WhenFull::Block, shed: None }));
+        let queue =
+            Arc::new(Queue::new(Bounds { size: 1 << 20, when_full: WhenFull::Block, patience: Duration::ZERO, shed: None }));
         let format = Format::template(Template::compile("{message}", Escaping::Nothing).expect("a template"));
         Destination { name: name.into(), place: String::new(), queue, format, address: None, envelope }
     }

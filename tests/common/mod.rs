@@ -36,7 +36,7 @@ impl Server {
     pub fn start_with(config: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("penstock.toml");
-        std::fs::write(&path, config.replace("{dir}", &folder.path().display().to_string())).expect("written");
+        std::fs::write(&path, placed(config, folder.path())).expect("written");
         let mut command = Command::new(PENSTOCK);
         command.args(["run", "--config"]).arg(&path).stderr(Stdio::piped()).stdout(Stdio::piped()).stdin(Stdio::null());
         prepare(&mut command);
@@ -56,8 +56,7 @@ impl Server {
 
     /// Replaces the configuration; it is read with the next [`Server::hup`].
     pub fn configure(&self, config: &str) {
-        std::fs::write(self.path("penstock.toml"), config.replace("{dir}", &self.folder.path().display().to_string()))
-            .expect("written");
+        std::fs::write(self.path("penstock.toml"), placed(config, self.folder.path())).expect("written");
     }
 
     /// Where an input listens, by its name.
@@ -170,6 +169,17 @@ impl Drop for Server {
             eprintln!("the server's log:\n{}", self.log().join("\n"));
         }
     }
+}
+
+/// The configuration for this folder, where its state is too.
+fn placed(config: &str, folder: &Path) -> String {
+    let state = "[server]\nstate-dir = \"{dir}/state\"\n";
+    let config = match config.contains("[server]") {
+        true if config.contains("state-dir") => config.to_owned(),
+        true => config.replacen("[server]\n", state, 1),
+        false => format!("{config}\n{state}"),
+    };
+    config.replace("{dir}", &folder.display().to_string())
 }
 
 pub fn http_get(address: &str, path: &str) -> String {

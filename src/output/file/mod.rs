@@ -113,6 +113,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         envelope: Envelope::Line,
         bounds: queue_config::bounds(QUEUE, WhenFull::Block),
         queue_size: None,
+        disk: None,
         shed_above: 1.0,
         form: settings.base.display().to_string(),
         print: format!("{settings:?}"),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::{Closing, Delivery, Output, OutputScope, Plan, QueueConfig, Undelivered, queue_config};
+use super::{Closing, Delivery, DiskPlan, Output, OutputScope, Plan, QueueConfig, Undelivered, queue_config};
 use crate::config::Period;
 use crate::net::target::{Scheme, Target};
 use crate::net::tls::{ClientFiles, ClientTls};
@@ -65,6 +65,19 @@ struct Settings {
     balance: Balance,
     timeout: Duration,
     tls: Option<ClientTls>,
+    envelope: Envelope,
+}
+
+impl Settings {
+    /// What has waited through a change of the configuration may have another envelope.
+    fn adapt(&self, chunk: &mut Chunk) {
+        let form = self.envelope as u8;
+        if chunk.form != form
+            && let Some(old) = Envelope::of_form(chunk.form)
+        {
+            chunk.reform(form, |body, out| self.envelope.close(old.opened(body), out));
+        }
+    }
 }
 
 /// Long enough for a far upstream under load, short enough that fail-over is of use.
@@ -87,7 +100,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
             None
         }
     };
-    let settings = Settings { targets, balance: config.balance, timeout: config.timeout.map_or(TIMEOUT, |time| time.0), tls };
+    let settings = Settings { targets, balance: config.balance, timeout: config.timeout.map_or(TIMEOUT, |time| time.0), tls, envelope };
     let mut plan = Plan {
         name: config.name.as_str().into(),
         kind: "forward",
@@ -97,8 +110,9 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         envelope,
         bounds: queue_config::bounds(QUEUE, WhenFull::DropNewest),
         queue_size: None,
+        disk: Some(DiskPlan::standard()),
         shed_above: 1.0,
-        form: format!("{envelope:?}"),
+        form: String::new(),
         print: format!("{settings:?}"),
         make: Box::new(move |_| Box::new(Forward::new(settings.clone()))),
     };
@@ -164,6 +178,7 @@ impl Output for Forward {
     fn deliver<'a>(&'a mut self, batch: &'a mut [Chunk]) -> Delivery<'a> {
         Box::pin(async move {
             for chunk in batch {
+                self.settings.adapt(chunk);
                 if chunk.pending() > 0 {
                     self.send(chunk).await.map_err(Undelivered::Retry)?;
                 }
