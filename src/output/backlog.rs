@@ -64,13 +64,13 @@ impl Store {
 
 /// How many records of the batch are in memory only.
 pub(super) fn unstored(batch: &[Chunk]) -> u64 {
-    batch.iter().filter(|chunk| chunk.stored.is_none()).map(|chunk| chunk.pending() as u64).sum()
+    batch.iter().filter(|chunk| chunk.stored.is_none()).map(|chunk| chunk.open() as u64).sum()
 }
 
 impl Backlog {
-    /// Fills the empty batch. False: nothing is left and nothing more comes. Cancel-safe.
+    /// Adds to a batch of which everything has gone. False: nothing is left and nothing more comes. Cancel-safe.
     pub(super) async fn fill(&mut self, batch: &mut Vec<Chunk>, linger: Linger) -> bool {
-        while batch.is_empty() {
+        while batch.iter().all(|chunk| chunk.pending() == 0) {
             if self.is_behind() {
                 if !self.read(batch, MOST) {
                     sleep(READ_AGAIN).await;
@@ -145,7 +145,7 @@ impl Backlog {
         if self.store.is_none() || unstored(batch) == 0 {
             return;
         }
-        let first = batch.iter().position(|chunk| chunk.stored.is_none() && chunk.pending() > 0);
+        let first = batch.iter().position(|chunk| chunk.stored.is_none() && chunk.open() > 0);
         let batch = &mut batch[first.unwrap_or(0)..];
         self.queue.compact(batch);
         let Some(store) = &mut self.store else { return };

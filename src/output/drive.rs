@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backlog::{Backlog, MOST, Store, unstored};
 use super::backoff::Backoff;
@@ -55,6 +55,10 @@ struct Drive {
     log: Limited,
     /// When the last delivery ended, and how long it took.
     last: (Instant, Duration),
+    /// When it is looked next whether what is on its way has arrived.
+    look: Duration,
+    /// The queue is closed, and empty.
+    drained: bool,
 }
 
 /// Starts the thread.
@@ -81,6 +85,8 @@ pub fn start(
             failing_since: None,
             log: Limited::default(),
             last: (Instant::now(), Duration::ZERO),
+            look: FIRST_LOOK,
+            drained: false,
         };
         runtime.block_on(drive.run());
         // A look-up that hangs must not keep the thread.
@@ -103,36 +109,38 @@ impl Handle {
 /// What ended a wait.
 enum Woken {
     Batch(bool),
+    Confirm,
     Command(Command),
 }
+
+/// How often it is looked whether what is on its way has arrived: soon, and then less and less often.
+const FIRST_LOOK: Duration = Duration::from_millis(2);
+const LAST_LOOK: Duration = Duration::from_millis(200);
 
 impl Drive {
     async fn run(mut self) {
         loop {
             if self.backlog.is_to_be_parked(self.failing_since.is_some()) {
-                self.park();
-                return self.output.close().await;
+                return self.end().await;
             }
-            if self.batch.is_empty() {
-                let linger = self.linger();
-                let woken = tokio::select! {
-                    biased;
-                    Some(command) = self.commands.recv() => Woken::Command(command),
-                    more = self.backlog.fill(&mut self.batch, linger) => Woken::Batch(more),
-                };
-                let ends = match woken {
+            if self.batch.iter().all(|chunk| chunk.pending() == 0) {
+                match self.next().await {
+                    Woken::Batch(true) => {}
+                    Woken::Batch(false) if self.batch.is_empty() => return self.end().await,
                     Woken::Batch(false) => {
-                        self.park();
-                        true
+                        self.drained = true;
+                        continue;
                     }
-                    Woken::Batch(true) => false,
-                    Woken::Command(command) => self.obey(command).await,
-                };
-                if ends {
-                    return self.output.close().await;
-                }
-                if self.batch.is_empty() {
-                    continue;
+                    Woken::Confirm => {
+                        self.confirm();
+                        continue;
+                    }
+                    Woken::Command(command) => {
+                        if self.obey(command).await {
+                            return;
+                        }
+                        continue;
+                    }
                 }
             }
             let started = Instant::now();
@@ -152,6 +160,40 @@ impl Drive {
                 return;
             }
         }
+    }
+
+    /// Until there is more to deliver, or what is on its way may have arrived.
+    async fn next(&mut self) -> Woken {
+        let linger = self.linger();
+        let in_hands: usize = self.batch.iter().map(Chunk::cost).sum();
+        if self.drained && in_hands == 0 {
+            return Woken::Batch(false);
+        }
+        tokio::select! {
+            biased;
+            Some(command) = self.commands.recv() => Woken::Command(command),
+            more = self.backlog.fill(&mut self.batch, linger), if in_hands < MOST && !self.drained => Woken::Batch(more),
+            () = sleep(self.look), if in_hands > 0 => Woken::Confirm,
+        }
+    }
+
+    /// What has arrived is forgotten.
+    fn confirm(&mut self) {
+        let open = |batch: &[Chunk]| batch.iter().map(Chunk::open).sum::<usize>();
+        let before = open(&self.batch);
+        if before > 0 {
+            self.output.confirm(&mut self.batch);
+        }
+        let progress = open(&self.batch) < before;
+        self.look = if progress { FIRST_LOOK } else { (self.look * 2).min(LAST_LOOK) };
+        self.backlog.acknowledge(&mut self.batch);
+    }
+
+    /// The connection is closed in order; what has not arrived then goes to the disk, or is counted as lost.
+    async fn end(mut self) {
+        self.output.close().await;
+        self.confirm();
+        self.park();
     }
 
     /// Until it is time to try again, or there is something else to do.
@@ -216,7 +258,8 @@ impl Drive {
         match result {
             Ok(()) => {
                 self.recovered();
-                self.backlog.acknowledge(&mut self.batch);
+                self.look = FIRST_LOOK;
+                self.confirm();
                 true
             }
             Err(Undelivered::Reject(why)) => {
@@ -235,6 +278,7 @@ impl Drive {
                     self.name,
                     self.backlog.weight() >> 10
                 );
+                self.confirm();
                 self.backlog.secure(&mut self.batch);
                 if self.output.has_many_places() {
                     self.go_on_beside();
@@ -264,7 +308,7 @@ impl Drive {
 
     fn give_up(&mut self, state: State) {
         for chunk in &mut self.batch {
-            let pending: Vec<_> = chunk.unsettled().map(|(i, _)| i).collect();
+            let pending: Vec<_> = chunk.to_send().map(|(i, _)| i).collect();
             pending.into_iter().for_each(|i| chunk.settle(i, state));
         }
     }
@@ -273,6 +317,7 @@ impl Drive {
     async fn obey(&mut self, command: Command) -> bool {
         match command {
             Command::Abandon => {
+                self.confirm();
                 self.park();
                 true
             }
@@ -290,6 +335,10 @@ impl Drive {
             Command::Replace(output) => {
                 let mut old = std::mem::replace(&mut self.output, output);
                 old.close().await;
+                old.confirm(&mut self.batch);
+                for chunk in &mut self.batch {
+                    chunk.call_back();
+                }
                 self.backoff.reset();
                 false
             }
@@ -317,7 +366,7 @@ mod tests {
                 self.failures = self.failures.saturating_sub(1);
                 let mut left = if fails { 1 } else { usize::MAX };
                 for chunk in batch {
-                    let pending: Vec<_> = chunk.unsettled().map(|(i, record)| (i, record.body)).take(left).collect();
+                    let pending: Vec<_> = chunk.to_send().map(|(i, record)| (i, record.body)).take(left).collect();
                     for (i, body) in pending {
                         self.taken.lock().expect("no panic").push(String::from_utf8_lossy(body.of(&chunk.bytes)).into_owned());
                         chunk.settle(i, State::Delivered);

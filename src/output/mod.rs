@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use crate::config::OutputScope;
 use crate::metrics::OutputCounters;
+#[cfg(doc)]
+use crate::queue::State;
 use crate::queue::{Bounds, Chunk, Queue};
 use crate::route::{Destination, Envelope};
 use crate::template::{Format, Template};
@@ -56,9 +58,13 @@ kinds!(discard, file, forward, stdout);
 
 /// Where records go in the end.
 pub trait Output: Send {
-    /// Delivers the unsettled records of the chunks and settles each that the destination has. What it could not deliver
+    /// Delivers the pending records of the chunks and settles each that the destination has. What it could not deliver
     /// is tried again, or given up, as the error says. Dropping the future breaks off.
     fn deliver<'a>(&'a mut self, batch: &'a mut [Chunk]) -> Delivery<'a>;
+
+    /// Settles what has arrived of what was on its way ([`State::Sent`]), and calls back what never will. Asked after each
+    /// delivery, and from time to time while something is on its way.
+    fn confirm(&mut self, _batch: &mut [Chunk]) {}
 
     /// HUP: open files are opened anew.
     fn reopen(&mut self) {}

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use toml::Spanned;
 
 use super::{Delivery, Output, OutputScope, Plan, QueueConfig, Undelivered, queue_config};
-use crate::queue::{Chunk, WhenFull};
+use crate::queue::{Chunk, State, WhenFull};
 use crate::route::Envelope;
 use crate::sys::reason;
 use crate::template::Escaping;
@@ -57,7 +57,7 @@ impl Stdout {
         while let Some(run) = chunk.first_run() {
             let mut at = run.bytes.start as usize + self.written;
             let result = write_all(&chunk.bytes[..run.bytes.end as usize], &mut at);
-            self.written = chunk.settle_up_to(&run, at);
+            self.written = chunk.settle_up_to(&run, at, State::Delivered);
             result?;
         }
         io::stdout().flush()

@@ -10,6 +10,8 @@ pub const CHUNK_BYTES: usize = 128 << 10;
 pub enum State {
     Delivered,
     Pending,
+    /// On its way: whether it arrives is not known yet.
+    Sent,
     /// The destination will never take it.
     Rejected,
 }
@@ -42,7 +44,10 @@ pub struct Chunk {
     pub stored: Option<u64>,
     /// What it weighs in the memory queue that has lent it.
     pub(super) lent: usize,
+    /// Which of the output's connections has the records that are on their way.
+    pub carrier: usize,
     pending: usize,
+    sent: usize,
 }
 
 impl Chunk {
@@ -90,15 +95,46 @@ impl Chunk {
 
     pub fn settle(&mut self, record: usize, state: State) {
         let record = &mut self.records[record];
-        if record.state == State::Pending {
-            self.pending -= 1;
-            record.state = state;
+        match record.state {
+            State::Pending => self.pending -= 1,
+            State::Sent => self.sent -= 1,
+            State::Delivered | State::Rejected => return,
         }
+        match state {
+            State::Pending => self.pending += 1,
+            State::Sent => self.sent += 1,
+            State::Delivered | State::Rejected => {}
+        }
+        record.state = state;
+    }
+
+    /// The first records that are on their way, so many of them, have arrived; how many there were.
+    pub fn confirm(&mut self, most: usize) -> usize {
+        if most >= self.sent && self.pending == 0 {
+            let count = self.sent;
+            self.settle_all();
+            return count;
+        }
+        let sent: Vec<_> = self.records_in(State::Sent).take(most).collect();
+        sent.iter().for_each(|record| self.settle(*record, State::Delivered));
+        sent.len()
+    }
+
+    /// What was on its way has to go again; how many records.
+    pub fn call_back(&mut self) -> usize {
+        let sent: Vec<_> = self.records_in(State::Sent).collect();
+        sent.iter().for_each(|record| self.settle(*record, State::Pending));
+        sent.len()
+    }
+
+    fn records_in(&self, state: State) -> impl Iterator<Item = usize> {
+        let indices = self.records.iter().enumerate().filter(move |(_, record)| record.state == state);
+        indices.map(|(index, _)| index)
     }
 
     /// The first records that still have to go.
     pub fn first_run(&self) -> Option<Run> {
-        let (first, record) = self.unsettled().next()?;
+        let (first, record) = self.to_send().next()?;
         let (mut last, mut bytes) = (first, record.body);
         for next in &self.records[first + 1..] {
             if next.state != State::Pending || next.body.start != bytes.end {
@@ -110,25 +146,25 @@ impl Chunk {
         Some(Run { records: first..last + 1, bytes })
     }
 
-    /// The run's bytes up to `end` have arrived; how many bytes of the record that is cut there.
-    pub fn settle_up_to(&mut self, run: &Run, end: usize) -> usize {
+    /// The run's bytes up to `end` have gone; how many bytes of the record that is cut there.
+    pub fn settle_up_to(&mut self, run: &Run, end: usize, state: State) -> usize {
         for i in run.records.clone() {
             let body = self.records[i].body;
             if body.end as usize > end {
                 return end.saturating_sub(body.start as usize);
             }
-            self.settle(i, State::Delivered);
+            self.settle(i, state);
         }
         0
     }
 
     pub fn settle_all(&mut self) {
         for record in &mut self.records {
-            if record.state == State::Pending {
+            if matches!(record.state, State::Pending | State::Sent) {
                 record.state = State::Delivered;
             }
         }
-        self.pending = 0;
+        (self.pending, self.sent) = (0, 0);
     }
 
     /// Drops the records of this severity number and above, and what they cost; how many.
@@ -145,27 +181,37 @@ impl Chunk {
         before - self.pending
     }
 
-    /// Only the records that still have to go are left.
+    /// Only the records that are not settled are left.
     pub(super) fn forget_settled(&mut self) {
-        if self.pending < self.records.len() {
-            self.records.retain(|record| record.state == State::Pending);
+        if self.open() < self.records.len() {
+            self.records.retain(|record| matches!(record.state, State::Pending | State::Sent));
         }
     }
 
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.records.clear();
-        (self.form, self.stored, self.lent, self.pending) = (0, None, 0, 0);
+        (self.form, self.stored, self.lent, self.pending, self.sent) = (0, None, 0, 0, 0);
     }
 
     /// The records that still have to go, with their places.
-    pub fn unsettled(&self) -> impl Iterator<Item = (usize, &Record)> {
+    pub fn to_send(&self) -> impl Iterator<Item = (usize, &Record)> {
         self.records.iter().enumerate().filter(|(_, record)| record.state == State::Pending)
+    }
+
+    /// The records that have not arrived as far as we know, with their places.
+    pub fn unsettled(&self) -> impl Iterator<Item = (usize, &Record)> {
+        self.records.iter().enumerate().filter(|(_, record)| matches!(record.state, State::Pending | State::Sent))
     }
 
     /// How many records still have to go.
     pub fn pending(&self) -> usize {
         self.pending
+    }
+
+    /// How many records have not arrived as far as we know.
+    pub fn open(&self) -> usize {
+        self.pending + self.sent
     }
 
     pub fn count(&self, state: State) -> usize {

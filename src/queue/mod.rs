@@ -219,7 +219,7 @@ impl Queue {
     /// The chunks that are settled are forgotten and their memory used again; the others stay in the batch.
     pub fn acknowledge(&self, batch: &mut Vec<Chunk>) {
         let mut inner = self.lock();
-        for mut chunk in batch.extract_if(.., |chunk| chunk.pending() == 0) {
+        for mut chunk in batch.extract_if(.., |chunk| chunk.open() == 0) {
             inner.lent_bytes -= chunk.lent;
             self.counters.delivered.add(chunk.count(State::Delivered) as u64);
             self.counters.dropped_rejected.add(chunk.count(State::Rejected) as u64);

@@ -23,6 +23,15 @@ pub fn grow_receive_buffer(socket: BorrowedFd<'_>, wanted: usize) -> io::Result<
     get(socket, libc::SO_RCVBUF).map(|granted| granted as usize)
 }
 
+/// Octets that were written to a stream and that the other side has not acknowledged (SIOCOUTQ); known of a broken
+/// connection too.
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut octets: libc::c_int = 0;
+    // SAFETY: the number lives through the call.
+    checked(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, ptr::from_mut(&mut octets)) })?;
+    Ok(octets.max(0) as u64)
+}
+
 /// How many datagrams the kernel has dropped on this socket since it was made (SO_MEMINFO: a look now and then costs
 /// less than SO_RXQ_OVFL's word with every datagram, and sees drops that nothing follows).
 pub fn drops(socket: BorrowedFd<'_>) -> io::Result<u32> {

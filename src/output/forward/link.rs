@@ -1,9 +1,10 @@
 //! One target: its connection, and when to try again.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
@@ -15,13 +16,15 @@ use tokio_rustls::client::TlsStream;
 use super::within;
 use crate::net::target::{Place, Scheme, Target};
 use crate::net::tls::{self, ClientTls};
-use crate::queue::{Chunk, State};
-use crate::sys::{datagram, reason};
+use crate::message::Span;
+use crate::queue::{Chunk, Record, Run, State};
+use crate::sys::{datagram, reason, socket};
 
 /// A target that failed is not tried again before this while another one works.
 const REST: Duration = Duration::from_secs(5);
 /// A peer that does not close is left.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+const NOT_READ: &str = "it did not read what was sent";
 /// The largest payload of a UDP datagram over IPv4.
 const LARGEST_DATAGRAM: usize = 65507;
 const KEEPALIVE: socket2::TcpKeepalive =
@@ -32,6 +35,14 @@ pub(super) struct Link {
     tls: Option<ClientTls>,
     timeout: Duration,
     socket: Option<Connected>,
+    /// Octets that the socket has taken.
+    written: u64,
+    /// For each record on its way, what `written` was behind it.
+    ends: VecDeque<u64>,
+    /// Records that arrived on a connection that is gone, and have not been reported.
+    arrived: usize,
+    /// Another link is used: this one is closed when nothing is on its way.
+    unneeded: bool,
     /// An attempt that runs while another link works.
     attempt: Option<JoinHandle<Result<Connected, String>>>,
     tried: Option<Instant>,
@@ -39,28 +50,63 @@ pub(super) struct Link {
 
 enum Connected {
     Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Counted>>),
     Udp(UdpSocket),
 }
 
 impl Link {
     pub(super) fn new(target: Target, tls: Option<ClientTls>, timeout: Duration) -> Self {
-        Self { target, tls, timeout, socket: None, attempt: None, tried: None }
+        Self { target, tls, timeout, socket: None, written: 0, ends: VecDeque::new(), arrived: 0, unneeded: false, attempt: None, tried: None }
     }
 
-    /// Sends what is pending; on failure the connection is closed, and what had gone is settled.
+    /// Sends what is pending; on failure the connection is closed.
     pub(super) async fn send(&mut self, chunk: &mut Chunk) -> Result<(), String> {
+        self.unneeded = false;
+        let mut sending = Sending { chunk, written: &mut self.written, ends: &mut self.ends, timeout: self.timeout };
         let result = match self.socket.as_mut() {
             None => Err("not connected".to_owned()),
-            Some(Connected::Udp(socket)) => send_datagrams(socket, chunk).await,
-            Some(Connected::Tcp(stream)) => send_stream(stream, chunk, self.timeout).await,
-            Some(Connected::Tls(stream)) => send_stream(stream, chunk, self.timeout).await,
+            Some(Connected::Udp(socket)) => send_datagrams(socket, sending.chunk).await,
+            Some(Connected::Tcp(stream)) => sending.plain(stream).await,
+            Some(Connected::Tls(stream)) => sending.tls(stream).await,
         };
         result.map_err(|why| {
-            self.socket = None;
+            self.lose();
             self.tried = Some(Instant::now());
             format!("{}: {why}", self.target)
         })
+    }
+
+    /// How many more of the records on their way have arrived: the other side's kernel has acknowledged their last octet.
+    pub(super) fn confirmed(&mut self) -> usize {
+        let acknowledged = match &self.socket {
+            Some(Connected::Tcp(stream)) => self.written.saturating_sub(unacknowledged(stream)),
+            Some(Connected::Tls(stream)) => self.written.saturating_sub(unacknowledged(&stream.get_ref().0.stream)),
+            Some(Connected::Udp(_)) | None => 0,
+        };
+        let count = self.ends.partition_point(|end| *end <= acknowledged);
+        self.ends.drain(..count);
+        self.close_if_unneeded();
+        count + std::mem::take(&mut self.arrived)
+    }
+
+    fn close_if_unneeded(&mut self) {
+        if self.unneeded
+            && self.ends.is_empty()
+            && let Some(mut socket) = self.socket.take()
+        {
+            tokio::spawn(async move { socket.close().await });
+        }
+    }
+
+    /// The connection is of no use any more; what has arrived by it is kept in mind.
+    fn lose(&mut self) {
+        self.arrived = self.confirmed();
+        self.socket = None;
+    }
+
+    /// What was on its way is called back.
+    pub(super) fn forget(&mut self) {
+        self.ends.clear();
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -72,7 +118,7 @@ impl Link {
         if self.attempt.as_ref().is_some_and(JoinHandle::is_finished) && let Some(attempt) = self.attempt.take() {
             // It has finished: nothing is waited for.
             if let Some(Ok(Ok(socket))) = finished(attempt) {
-                self.socket = Some(socket);
+                self.use_now(socket);
             }
         }
         let closed = match self.socket.as_mut() {
@@ -81,15 +127,22 @@ impl Link {
             Some(Connected::Udp(_)) | None => false,
         };
         if closed {
-            self.socket = None;
+            self.lose();
         }
+    }
+
+    fn use_now(&mut self, socket: Connected) {
+        self.lose();
+        self.written = 0;
+        self.socket = Some(socket);
     }
 
     pub(super) async fn connect(&mut self) -> Result<(), String> {
         self.attempt = None;
         self.tried = Some(Instant::now());
         let connecting = connect(self.target.clone(), self.tls.clone(), self.timeout);
-        self.socket = Some(connecting.await.map_err(|why| format!("{}: {why}", self.target))?);
+        let socket = connecting.await.map_err(|why| format!("{}: {why}", self.target))?;
+        self.use_now(socket);
         tracing::info!("connected to {}", self.target);
         Ok(())
     }
@@ -104,15 +157,16 @@ impl Link {
 
     /// Closes, and returns when the peer has everything or does not say so in time.
     pub(super) async fn finish(&mut self) {
-        if let Some(socket) = self.socket.take() {
+        if let Some(socket) = &mut self.socket {
             socket.close().await;
+            self.lose();
         }
     }
 
+    /// As soon as nothing is on its way.
     pub(super) fn close(&mut self) {
-        if let Some(socket) = self.socket.take() {
-            tokio::spawn(socket.close());
-        }
+        self.unneeded = true;
+        self.close_if_unneeded();
         if let Some(attempt) = self.attempt.take() {
             attempt.abort();
         }
@@ -122,11 +176,11 @@ impl Link {
 impl Connected {
     /// close_notify and FIN; then everything the peer has to say is read until it closes too. A socket that is closed
     /// over unread bytes (a server's session tickets) is reset by the kernel, and what was under way is lost.
-    async fn close(self) {
+    async fn close(&mut self) {
         let closing = async {
             match self {
                 Self::Tcp(stream) => close_stream(stream).await,
-                Self::Tls(stream) => close_stream(stream).await,
+                Self::Tls(stream) => close_stream(stream.as_mut()).await,
                 Self::Udp(_) => Ok(()),
             }
         };
@@ -134,9 +188,9 @@ impl Connected {
     }
 }
 
-async fn close_stream(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+async fn close_stream(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
     stream.shutdown().await?;
-    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
+    tokio::io::copy(stream, &mut tokio::io::sink()).await.map(drop)
 }
 
 /// The result of a task that has finished.
@@ -158,11 +212,15 @@ async fn connect(target: Target, tls: Option<ClientTls>, timeout: Duration) -> R
     }
     let connecting = async { TcpStream::connect((host.as_str(), *port)).await.map_err(|error| reason(&error)) };
     let stream = within(timeout, "no connection", connecting).await?;
-    let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
+    let socket = socket2::SockRef::from(&stream);
+    let _ = socket.set_tcp_keepalive(&KEEPALIVE);
+    // What is written and not acknowledged for so long breaks the connection.
+    let _ = socket.set_tcp_user_timeout(Some(timeout));
     // A chunk is one write: nothing is gained by waiting for more.
     let _ = stream.set_nodelay(true);
     match tls {
         Some(tls) => {
+            let stream = Counted { stream, written: 0 };
             let stream = within(timeout, "the TLS handshake was not over", tls::connect(stream, host, &tls)).await?;
             Ok(Connected::Tls(Box::new(stream)))
         }
@@ -196,17 +254,104 @@ fn is_closed<S: AsyncRead + Unpin>(stream: &mut S) -> bool {
     }
 }
 
-/// What has gone is settled at once, so that breaking off sends nothing twice but the record that it cut.
-async fn send_stream<S: AsyncWrite + Unpin>(stream: &mut S, chunk: &mut Chunk, timeout: Duration) -> Result<(), String> {
-    while let Some(run) = chunk.first_run() {
-        let (mut at, end) = (run.bytes.start as usize, run.bytes.end as usize);
-        while at < end {
-            let writing = write_some(stream, &chunk.bytes[at..end]);
-            at += within(timeout, "it did not read what was sent", writing).await?;
-            chunk.settle_up_to(&run, at);
+/// A chunk while it goes to a stream.
+struct Sending<'l> {
+    chunk: &'l mut Chunk,
+    written: &'l mut u64,
+    ends: &'l mut VecDeque<u64>,
+    timeout: Duration,
+}
+
+impl Sending<'_> {
+    async fn plain(&mut self, stream: &mut TcpStream) -> Result<(), String> {
+        while let Some(run) = self.chunk.first_run() {
+            let (mut at, end) = (run.bytes.start as usize, run.bytes.end as usize);
+            let (before, start) = (*self.written, run.bytes.start);
+            while at < end {
+                let writing = write_some(stream, &self.chunk.bytes[at..end]);
+                at += within(self.timeout, NOT_READ, writing).await?;
+                *self.written = before + (at as u64 - u64::from(start));
+                self.note(&run, at, |body| before + u64::from(body.end - start));
+            }
+        }
+        Ok(())
+    }
+
+    async fn tls(&mut self, stream: &mut TlsStream<Counted>) -> Result<(), String> {
+        while let Some(run) = self.chunk.first_run() {
+            let (mut at, end) = (run.bytes.start as usize, run.bytes.end as usize);
+            while at < end {
+                let writing = write_some(stream, &self.chunk.bytes[at..end]);
+                at += within(self.timeout, NOT_READ, writing).await?;
+                // Octets of TLS: a record has arrived when those have that were written up to its end.
+                *self.written = stream.get_ref().0.written;
+                let written = *self.written;
+                self.note(&run, at, |_| written);
+            }
+        }
+        Ok(())
+    }
+
+    /// The run's records that end at or before `at` are on their way.
+    fn note(&mut self, run: &Run, at: usize, end: impl Fn(Span) -> u64) {
+        for record in run.records.clone() {
+            let Record { body, state, .. } = self.chunk.records[record];
+            if body.end as usize > at {
+                return;
+            }
+            if state == State::Pending {
+                self.chunk.settle(record, State::Sent);
+                self.ends.push_back(end(body));
+            }
         }
     }
-    Ok(())
+}
+
+fn unacknowledged(stream: &TcpStream) -> u64 {
+    // Nothing is known to have arrived, then.
+    socket::unacknowledged(stream.as_fd()).unwrap_or(u64::MAX)
+}
+
+/// Counts the octets that go through it.
+struct Counted {
+    stream: TcpStream,
+    written: u64,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(count)) = result {
+            self.written += count as u64;
+        }
+        result
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        if let Poll::Ready(Ok(count)) = result {
+            self.written += count as u64;
+        }
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }
 
 async fn write_some<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> Result<usize, String> {
@@ -218,7 +363,7 @@ async fn write_some<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> Resu
 
 async fn send_datagrams(socket: &UdpSocket, chunk: &mut Chunk) -> Result<(), String> {
     while chunk.pending() > 0 {
-        let pending: Vec<_> = chunk.unsettled().map(|(i, record)| (i, record.body)).collect();
+        let pending: Vec<_> = chunk.to_send().map(|(i, record)| (i, record.body)).collect();
         // What is too long for any datagram goes as far as it fits.
         let bodies = pending.iter().map(|(_, body)| {
             let bytes = body.of(&chunk.bytes);

@@ -177,14 +177,34 @@ struct Forward {
 impl Output for Forward {
     fn deliver<'a>(&'a mut self, batch: &'a mut [Chunk]) -> Delivery<'a> {
         Box::pin(async move {
-            for chunk in batch {
-                self.settings.adapt(chunk);
-                if chunk.pending() > 0 {
-                    self.send(chunk).await.map_err(Undelivered::Retry)?;
+            let mut failures = Vec::new();
+            while let Some(next) = batch.iter().position(|chunk| chunk.pending() > 0) {
+                let link = self.ready_link(batch, &mut failures).await.map_err(Undelivered::Retry)?;
+                // What broke meanwhile stands before it, perhaps.
+                let next = batch.iter().position(|chunk| chunk.pending() > 0).unwrap_or(next);
+                self.settings.adapt(&mut batch[next]);
+                batch[next].carrier = link;
+                if let Err(why) = self.links[link].send(&mut batch[next]).await {
+                    self.broken(link, batch);
+                    failures.push(why);
+                    if failures.len() >= self.links.len() {
+                        return Err(Undelivered::Retry(failures.join("; ")));
+                    }
                 }
             }
             Ok(())
         })
+    }
+
+    fn confirm(&mut self, batch: &mut [Chunk]) {
+        for link in 0..self.links.len() {
+            self.links[link].look();
+            if self.links[link].is_connected() {
+                settle(batch, link, self.links[link].confirmed());
+            } else {
+                self.broken(link, batch);
+            }
+        }
     }
 
     fn close(&mut self) -> Closing<'_> {
@@ -202,23 +222,26 @@ impl Forward {
         Self { settings, links, next: 0 }
     }
 
-    /// To one target, and what that one did not take to the next, until all have been tried.
-    async fn send(&mut self, chunk: &mut Chunk) -> Result<(), String> {
-        let mut reasons = Vec::new();
-        for _ in 0..self.links.len() {
-            let link = self.ready_link(&mut reasons).await?;
-            match self.links[link].send(chunk).await {
-                Ok(()) => return Ok(()),
-                Err(why) => reasons.push(why),
-            }
+    /// The connection is gone: what had not arrived goes again.
+    fn broken(&mut self, link: usize, batch: &mut [Chunk]) {
+        settle(batch, link, self.links[link].confirmed());
+        self.links[link].forget();
+        let own = batch.iter_mut().filter(|chunk| chunk.carrier == link);
+        let again: usize = own.map(Chunk::call_back).sum();
+        if again > 0 {
+            tracing::info!("{} had not taken the last {again} messages: they go again", self.settings.targets[link]);
         }
-        Err(reasons.join("; "))
     }
 
     /// The link that is to be used now, connected.
-    async fn ready_link(&mut self, reasons: &mut Vec<String>) -> Result<usize, String> {
+    async fn ready_link(&mut self, batch: &mut [Chunk], reasons: &mut Vec<String>) -> Result<usize, String> {
         let order = self.order();
-        self.links.iter_mut().for_each(Link::look);
+        for link in 0..self.links.len() {
+            self.links[link].look();
+            if !self.links[link].is_connected() {
+                self.broken(link, batch);
+            }
+        }
         let connected = order.iter().copied().find(|link| self.links[*link].is_connected());
         if let Some(chosen) = connected {
             self.tend(chosen, &order);
@@ -257,6 +280,16 @@ impl Forward {
                 self.links[link].close();
             }
         }
+    }
+}
+
+/// The first records that the link has on their way have arrived, so many of them.
+fn settle(batch: &mut [Chunk], link: usize, mut count: usize) {
+    for chunk in batch.iter_mut().filter(|chunk| chunk.carrier == link) {
+        if count == 0 {
+            return;
+        }
+        count -= chunk.confirm(count);
     }
 }
 

@@ -181,7 +181,7 @@ impl Disk {
     /// Appends the pending records of the chunks and notes their numbers in them. Where it fails the first of them may have
     /// been appended, and the others are as they were.
     pub fn append(&mut self, chunks: &mut [Chunk]) -> Result<(), Trouble> {
-        if chunks.iter().all(|chunk| chunk.pending() == 0) {
+        if chunks.iter().all(|chunk| chunk.open() == 0) {
             return Ok(());
         }
         self.begin()?;
@@ -203,7 +203,7 @@ impl Disk {
                 break;
             }
             at += self.scratch.len() as u64;
-            number += chunk.pending() as u64;
+            number += chunk.open() as u64;
             done += 1;
         }
         let failed = matches!(result, Err(Trouble::Disk(_)));
@@ -221,7 +221,7 @@ impl Disk {
         let mut next = first;
         for chunk in &mut chunks[..done] {
             chunk.stored = Some(next);
-            next += chunk.pending() as u64;
+            next += chunk.open() as u64;
         }
         self.contents.next = number;
         if !usable {
@@ -249,7 +249,7 @@ impl Disk {
 
     /// Writes records that have the last of these numbers, all or none.
     pub fn put(&mut self, numbers: &Range<u64>, chunks: &mut [Chunk]) -> Result<(), Trouble> {
-        let pending: u64 = chunks.iter().map(|chunk| chunk.pending() as u64).sum();
+        let pending: u64 = chunks.iter().map(|chunk| chunk.open() as u64).sum();
         if pending == 0 {
             return Ok(());
         }
@@ -258,7 +258,7 @@ impl Disk {
         self.scratch.clear();
         for chunk in chunks.iter() {
             encode(chunk, number, segment.seed, &mut self.scratch);
-            number += chunk.pending() as u64;
+            number += chunk.open() as u64;
         }
         if self.contents.bytes() + self.scratch.len() as u64 > self.settings.size {
             return Err(Trouble::Full);
@@ -282,7 +282,7 @@ impl Disk {
         let mut number = segment.first;
         for chunk in chunks {
             chunk.stored = Some(number);
-            number += chunk.pending() as u64;
+            number += chunk.open() as u64;
         }
         self.counters.stored.add(pending);
         self.count();
