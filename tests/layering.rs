@@ -14,7 +14,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("config", &["input", "message", "output", "route", "sys", "template"]),
     ("daemon", &["config", "input", "metrics", "output", "queue", "route", "sys"]),
     ("frame", &["message"]),
-    ("input", &["config", "frame", "message", "metrics", "net", "parse::Options", "queue::Queue", "route", "sys"]),
+    ("input", &["config", "frame", "message", "metrics", "net", "parse::Options", "queue", "route", "sys"]),
     ("message", &[]),
     ("metrics", &["message::Grammar", "queue::Queue"]),
     ("net", &["sys", "template::did_you_mean"]),
@@ -22,6 +22,8 @@ const MAY_USE: [(&str, &[&str]); 14] = [
         "output",
         &[
             "config",
+            // RELP's frames are the same in both directions.
+            "frame::relp",
             // Never the message itself: an output has records, which are bytes.
             "message::SEVERITIES",
             "message::Severity",

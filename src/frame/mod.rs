@@ -14,6 +14,7 @@
 
 mod auto;
 mod counted;
+pub mod relp;
 
 use std::time::Duration;
 

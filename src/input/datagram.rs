@@ -194,7 +194,7 @@ impl Reader {
         let received = Received::now();
         let batch =
             Batch { arena: self.slots.arena(), frames: &self.frames, origins: &self.senders.origins, received: &received };
-        worker.process(&self.shared, &settings, &batch, &mut self.touched);
+        worker.process(&self.shared, &settings, &batch, &mut self.touched, None);
         if count < Receiver::COUNT { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     }
 

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::stream::{self, Connection};
 use super::worker::Seat;
-use super::{Names, Plan, Shared, Transport, Worker, Workers, datagram};
+use super::{Names, Plan, Shared, Transport, Worker, Workers, datagram, relp};
 use crate::config::Address;
 use crate::net::tls::{self, ServerTls};
 use crate::sys::{reason, socket};
@@ -368,6 +368,7 @@ impl Door {
 async fn serve_tcp(stream: TcpStream, connection: Connection) {
     let settings = connection.shared.settings.load_full();
     match &settings.tls {
+        None if settings.protocol == super::Protocol::Relp => Box::pin(relp::serve(stream, connection)).await,
         None => stream::serve(stream, connection).await,
         Some(server) => Box::pin(serve_tls(stream, server, settings.handshake, connection)).await,
     }
@@ -379,6 +380,9 @@ async fn serve_tls(stream: TcpStream, server: &ServerTls, handshake: Duration, c
         accepted = tls::accept(stream, server, handshake) => accepted,
     };
     match accepted {
+        Ok(stream) if connection.shared.settings.load().protocol == super::Protocol::Relp => {
+            relp::serve(stream, connection).await
+        }
         Ok(stream) => stream::serve(stream, connection).await,
         Err(why) => {
             let Shared { name, counters, log, .. } = &*connection.shared;

@@ -50,7 +50,7 @@ macro_rules! kinds {
     };
 }
 
-kinds!(tcp, tls, udp, unix);
+kinds!(relp, tcp, tls, udp, unix);
 
 /// A kind's own options, and those that all kinds have.
 macro_rules! input_config {
@@ -126,6 +126,15 @@ pub enum Transport {
     Stream,
 }
 
+/// What a stream's bytes mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Messages, one after the other.
+    Syslog,
+    /// Messages that are acknowledged.
+    Relp,
+}
+
 /// What may change while the sockets and connections stay.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -141,6 +150,7 @@ pub struct Settings {
     pub idle: Option<Duration>,
     pub handshake: Duration,
     pub receive_buffer: usize,
+    pub protocol: Protocol,
     pub tls: Option<ServerTls>,
 }
 
@@ -157,6 +167,7 @@ impl Default for Settings {
             idle: None,
             handshake: Duration::from_secs(10),
             receive_buffer: 32 << 20,
+            protocol: Protocol::Syslog,
             tls: None,
         }
     }

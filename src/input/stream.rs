@@ -169,7 +169,7 @@ impl Connection {
         if !frames.is_empty() {
             let settings = self.shared.settings.load();
             let batch = Batch { arena, frames, origins: std::slice::from_ref(&self.origin), received: &Received::now() };
-            self.worker.process(&self.shared, &settings, &batch, &mut reading.touched);
+            self.worker.process(&self.shared, &settings, &batch, &mut reading.touched, None);
         }
         let errors = reading.framer.take_errors();
         // Oversized frames are counted as messages are.

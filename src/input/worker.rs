@@ -15,7 +15,7 @@ use tokio::task::{spawn_local, yield_now};
 use super::{Settings, Shared};
 use crate::frame::Errors;
 use crate::message::{Batch, Frame};
-use crate::queue::Queue;
+use crate::queue::{Queue, Receipt};
 use crate::route::{Outbox, Pipeline, Tally, Touched};
 use crate::warn_limited;
 
@@ -189,11 +189,20 @@ async fn flusher(worker: Rc<Worker>) {
 
 impl Worker {
     /// The way of a batch: parse, route, render, count.
-    pub(super) fn process(&self, shared: &Shared, settings: &Settings, batch: &Batch<'_>, touched: &mut Touched) {
+    pub(super) fn process(
+        &self,
+        shared: &Shared,
+        settings: &Settings,
+        batch: &Batch<'_>,
+        touched: &mut Touched,
+        receipt: Option<Arc<Receipt>>,
+    ) {
         let mut outbox = self.outbox.borrow_mut();
         let pipeline = outbox.pipeline().clone();
         let (mut tally, first) = (Tally::default(), outbox.next_number());
+        outbox.set_receipt(receipt);
         pipeline.process(batch, &settings.route, &mut outbox, &mut tally);
+        outbox.set_receipt(None);
         outbox.touched(first, touched);
         count(shared, &tally);
         self.dirty.notify_one();

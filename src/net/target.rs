@@ -14,6 +14,10 @@ pub enum Scheme {
     Tcp,
     Tls,
     Udp,
+    /// RELP, with acknowledgements.
+    Relp,
+    /// RELP over TLS.
+    Relps,
     /// A datagram or stream socket, whichever is there.
     Unix,
 }
@@ -24,10 +28,30 @@ pub enum Place {
     Path(PathBuf),
 }
 
-const SCHEMES: [(&str, Scheme); 4] = [("tcp", Scheme::Tcp), ("tls", Scheme::Tls), ("udp", Scheme::Udp), ("unix", Scheme::Unix)];
+const SCHEMES: [(&str, Scheme); 6] = [
+    ("tcp", Scheme::Tcp),
+    ("tls", Scheme::Tls),
+    ("udp", Scheme::Udp),
+    ("relp", Scheme::Relp),
+    ("relps", Scheme::Relps),
+    ("unix", Scheme::Unix),
+];
+
+/// No registry names one; this is the one that is used.
+const RELP_PORT: u16 = 2514;
+
+impl Scheme {
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::Relps)
+    }
+
+    pub fn is_relp(self) -> bool {
+        matches!(self, Self::Relp | Self::Relps)
+    }
+}
 
 impl Target {
-    /// The port is 514 (RFC 5426) or 6514 (RFC 5425) where none is named.
+    /// The port is 514 (RFC 5426), 6514 (RFC 5425) or 2514 (RELP) where none is named.
     pub fn parse(text: &str) -> Result<Self, String> {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(format!("`{text}` is no target: `tls://relay.example.com:6514` is expected"));
@@ -41,6 +65,7 @@ impl Target {
             Scheme::Unix => return Err(format!("`{text}` has no absolute path: `unix:///dev/log` is expected")),
             Scheme::Tls => host(rest, 6514)?,
             Scheme::Tcp | Scheme::Udp => host(rest, 514)?,
+            Scheme::Relp | Scheme::Relps => host(rest, RELP_PORT)?,
         };
         Ok(Self { scheme: *scheme, place })
     }

@@ -1,5 +1,8 @@
 //! Many records in one allocation: wire-ready bytes, where each goes, and how far it has come.
 
+use std::sync::Arc;
+
+use super::Receipt;
 use crate::message::Span;
 
 /// A reader hands a chunk over when it has grown to this; large enough that a lock and a wake-up cost nothing a
@@ -46,6 +49,8 @@ pub struct Chunk {
     pub(super) lent: usize,
     /// Which of the output's connections has the records that are on their way.
     pub carrier: usize,
+    /// Of those who want to know when the records are safe.
+    pub receipts: Vec<Arc<Receipt>>,
     pending: usize,
     sent: usize,
 }
@@ -78,6 +83,7 @@ impl Chunk {
             ..record
         }));
         self.pending += std::mem::take(&mut other.pending);
+        self.receipts.append(&mut other.receipts);
     }
 
     /// Gives every record another body.
@@ -117,6 +123,13 @@ impl Chunk {
         }
         let sent: Vec<_> = self.records_in(State::Sent).take(most).collect();
         sent.iter().for_each(|record| self.settle(*record, State::Delivered));
+        sent.len()
+    }
+
+    /// What became of the first records that are on their way; how many of the answers were theirs.
+    pub fn answer(&mut self, states: &[State]) -> usize {
+        let sent: Vec<_> = self.records_in(State::Sent).take(states.len()).collect();
+        sent.iter().zip(states).for_each(|(record, state)| self.settle(*record, *state));
         sent.len()
     }
 
@@ -174,7 +187,7 @@ impl Chunk {
             return 0;
         }
         let old = std::mem::take(self);
-        (self.form, self.lent) = (old.form, old.lent);
+        (self.form, self.lent, self.receipts) = (old.form, old.lent, old.receipts);
         for record in old.records.iter().filter(|record| record.severity < severity) {
             self.add(record.address.of(&old.bytes), record.body.of(&old.bytes), record.severity);
         }
@@ -191,6 +204,7 @@ impl Chunk {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.records.clear();
+        self.receipts.clear();
         (self.form, self.stored, self.lent, self.pending, self.sent) = (0, None, 0, 0, 0);
     }
 

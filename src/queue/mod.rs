@@ -6,6 +6,7 @@
 
 mod chunk;
 pub mod disk;
+mod receipt;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 pub use chunk::{CHUNK_BYTES, Chunk, Record, Run, State};
+pub use receipt::{Acceptance, Receipt};
 
 use crate::metrics::QueueCounters;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::index::Candidates;
 use super::{Destination, Pipeline};
 use crate::message::Message;
-use crate::queue::{CHUNK_BYTES, Chunk, Queue};
+use crate::queue::{CHUNK_BYTES, Chunk, Queue, Receipt};
 use crate::template::Scratch;
 
 /// So much may be kept for blocked queues by one thread before all its readers wait.
@@ -24,6 +24,8 @@ pub struct Outbox {
     pub(super) candidates: Candidates,
     /// For the values that conditions look at.
     pub(super) spare: Vec<u8>,
+    /// Goes with every chunk that gets one of the messages in hand.
+    receipt: Option<Arc<Receipt>>,
     /// The number of the message in hand, so that an output gets it once.
     message: u64,
     /// Grows with every pipeline: slot numbers of another generation mean nothing.
@@ -57,6 +59,7 @@ impl Outbox {
             scratch: Scratch::default(),
             candidates: Candidates::default(),
             spare: Vec::new(),
+            receipt: None,
             message: 0,
             generation: 1,
         }
@@ -79,6 +82,11 @@ impl Outbox {
         self.generation += 1;
     }
 
+    /// What comes from now on is wanted to be known as safe.
+    pub fn set_receipt(&mut self, receipt: Option<Arc<Receipt>>) {
+        self.receipt = receipt;
+    }
+
     pub(super) fn next_message(&mut self) {
         self.message += 1;
     }
@@ -89,6 +97,11 @@ impl Outbox {
             return;
         }
         slot.message = self.message;
+        if let Some(receipt) = &self.receipt
+            && slot.chunk.receipts.last().is_none_or(|last| !Arc::ptr_eq(last, receipt))
+        {
+            slot.chunk.receipts.push(receipt.clone());
+        }
         destination.render(message, &mut self.scratch, &mut slot.chunk);
         if slot.chunk.bytes.len() >= CHUNK_BYTES && !slot.blocked {
             slot.blocked = !destination.queue.push(&mut slot.chunk);

@@ -3,6 +3,8 @@
 //! Servers listen on port 0 and say where; nothing here waits for time, only for something to become true.
 #![allow(dead_code, reason = "every test program uses another part of this")]
 
+pub mod proxy;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -77,6 +77,7 @@ pub(super) struct Frames {
 impl Envelope {
     pub(super) fn new(format: Format, framing: Option<Framing>, scheme: Scheme) -> Result<Self, String> {
         match (format, framing, scheme) {
+            (_, _, Scheme::Relp | Scheme::Relps) => Err("`send` does not speak RELP; an `[[output.forward]]` does".to_owned()),
             (_, Some(_), Scheme::Udp) => Err("a datagram is its own frame: `--framing` is for streams".to_owned()),
             (Format::Python, Some(Framing::Newline | Framing::OctetCounted), _) => {
                 Err("python messages end with NUL: `--framing nul` is the only one for them".to_owned())

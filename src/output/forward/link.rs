@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
+use super::relp::Session;
 use super::within;
 use crate::net::target::{Place, Scheme, Target};
 use crate::net::tls::{self, ClientTls};
@@ -41,6 +42,7 @@ pub(super) struct Link {
     ends: VecDeque<u64>,
     /// Records that arrived on a connection that is gone, and have not been reported.
     arrived: usize,
+    answered: Vec<State>,
     /// Another link is used: this one is closed when nothing is on its way.
     unneeded: bool,
     /// An attempt that runs while another link works.
@@ -52,11 +54,19 @@ enum Connected {
     Tcp(TcpStream),
     Tls(Box<TlsStream<Counted>>),
     Udp(UdpSocket),
+    Relp(Box<Session>),
+}
+
+/// What became of records that were on their way.
+pub(super) enum Outcomes {
+    /// So many have arrived.
+    Arrived(usize),
+    Answered(Vec<State>),
 }
 
 impl Link {
     pub(super) fn new(target: Target, tls: Option<ClientTls>, timeout: Duration) -> Self {
-        Self { target, tls, timeout, socket: None, written: 0, ends: VecDeque::new(), arrived: 0, unneeded: false, attempt: None, tried: None }
+        Self { target, tls, timeout, socket: None, written: 0, ends: VecDeque::new(), arrived: 0, answered: Vec::new(), unneeded: false, attempt: None, tried: None }
     }
 
     /// Sends what is pending; on failure the connection is closed.
@@ -68,6 +78,7 @@ impl Link {
             Some(Connected::Udp(socket)) => send_datagrams(socket, sending.chunk).await,
             Some(Connected::Tcp(stream)) => sending.plain(stream).await,
             Some(Connected::Tls(stream)) => sending.tls(stream).await,
+            Some(Connected::Relp(session)) => session.send(sending.chunk, self.timeout).await,
         };
         result.map_err(|why| {
             self.lose();
@@ -76,12 +87,24 @@ impl Link {
         })
     }
 
-    /// How many more of the records on their way have arrived: the other side's kernel has acknowledged their last octet.
-    pub(super) fn confirmed(&mut self) -> usize {
+    /// What became of the first of the records on their way: by RELP they have been answered, otherwise the other side's
+    /// kernel has acknowledged their last octet.
+    pub(super) fn confirmed(&mut self) -> Outcomes {
+        if let Some(Connected::Relp(session)) = &mut self.socket {
+            self.answered.extend(session.outcomes());
+            self.close_if_unneeded();
+        }
+        if !self.answered.is_empty() {
+            return Outcomes::Answered(std::mem::take(&mut self.answered));
+        }
+        Outcomes::Arrived(self.arrived())
+    }
+
+    fn arrived(&mut self) -> usize {
         let acknowledged = match &self.socket {
             Some(Connected::Tcp(stream)) => self.written.saturating_sub(unacknowledged(stream)),
             Some(Connected::Tls(stream)) => self.written.saturating_sub(unacknowledged(&stream.get_ref().0.stream)),
-            Some(Connected::Udp(_)) | None => 0,
+            Some(Connected::Udp(_) | Connected::Relp(_)) | None => 0,
         };
         let count = self.ends.partition_point(|end| *end <= acknowledged);
         self.ends.drain(..count);
@@ -92,6 +115,7 @@ impl Link {
     fn close_if_unneeded(&mut self) {
         if self.unneeded
             && self.ends.is_empty()
+            && !matches!(&self.socket, Some(Connected::Relp(session)) if !session.is_empty())
             && let Some(mut socket) = self.socket.take()
         {
             tokio::spawn(async move { socket.close().await });
@@ -100,7 +124,10 @@ impl Link {
 
     /// The connection is of no use any more; what has arrived by it is kept in mind.
     fn lose(&mut self) {
-        self.arrived = self.confirmed();
+        match self.confirmed() {
+            Outcomes::Arrived(count) => self.arrived = count,
+            Outcomes::Answered(states) => self.answered = states,
+        }
         self.socket = None;
     }
 
@@ -124,6 +151,7 @@ impl Link {
         let closed = match self.socket.as_mut() {
             Some(Connected::Tcp(stream)) => is_closed(stream),
             Some(Connected::Tls(stream)) => is_closed(stream.as_mut()),
+            Some(Connected::Relp(session)) => !session.look(),
             Some(Connected::Udp(_)) | None => false,
         };
         if closed {
@@ -181,6 +209,7 @@ impl Connected {
             match self {
                 Self::Tcp(stream) => close_stream(stream).await,
                 Self::Tls(stream) => close_stream(stream.as_mut()).await,
+                Self::Relp(session) => session.close().await,
                 Self::Udp(_) => Ok(()),
             }
         };
@@ -219,10 +248,17 @@ async fn connect(target: Target, tls: Option<ClientTls>, timeout: Duration) -> R
     // A chunk is one write: nothing is gained by waiting for more.
     let _ = stream.set_nodelay(true);
     match tls {
+        Some(tls) if target.scheme == Scheme::Relps => {
+            let stream = within(timeout, "the TLS handshake was not over", tls::connect(stream, host, &tls)).await?;
+            Ok(Connected::Relp(Box::new(Session::open(Box::new(stream), timeout).await?)))
+        }
         Some(tls) => {
             let stream = Counted { stream, written: 0 };
             let stream = within(timeout, "the TLS handshake was not over", tls::connect(stream, host, &tls)).await?;
             Ok(Connected::Tls(Box::new(stream)))
+        }
+        None if target.scheme == Scheme::Relp => {
+            Ok(Connected::Relp(Box::new(Session::open(Box::new(stream), timeout).await?)))
         }
         None => Ok(Connected::Tcp(stream)),
     }

@@ -4,6 +4,7 @@
 //! dead target is tried in the background while another one works, so that it delays nothing.
 
 mod link;
+mod relp;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -19,13 +20,13 @@ use crate::queue::{Chunk, WhenFull};
 use crate::route::Envelope;
 use crate::template::Escaping;
 
-use link::Link;
+use link::{Link, Outcomes};
 
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     pub name: String,
-    /// `udp://`, `tcp://`, `tls://`; all of one kind.
+    /// `udp://`, `tcp://`, `tls://`, `relp://`, `relps://`; all of one kind.
     pub to: Spanned<Vec<Spanned<String>>>,
     #[serde(default)]
     pub balance: Balance,
@@ -90,12 +91,12 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
     let envelope = envelope(config, targets[0].scheme, scope);
     let escaping = if envelope == Envelope::Line { Escaping::Line } else { Escaping::Nothing };
     let format = scope.format(config.format.as_ref(), "rfc5424", escaping);
-    let tls = match targets[0].scheme {
-        Scheme::Tls => Some(client_tls(config, scope)?),
-        _ => {
+    let tls = match targets[0].scheme.is_tls() {
+        true => Some(client_tls(config, scope)?),
+        false => {
             let given = config.ca.as_ref().or(config.certificate.as_ref()).or(config.key.as_ref());
             if let Some(given) = given {
-                scope.scope.error(given.span(), "certificates are for `tls://` targets");
+                scope.scope.error(given.span(), "certificates are for `tls://` and `relps://` targets");
             }
             None
         }
@@ -125,7 +126,7 @@ fn targets(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<Vec<Targe
     let mut wrong = false;
     for text in config.to.as_ref() {
         let what = match Target::parse(text.as_ref()) {
-            Ok(target) if target.scheme == Scheme::Unix => "a forward goes to `udp://`, `tcp://` or `tls://`".to_owned(),
+            Ok(target) if target.scheme == Scheme::Unix => "a forward goes to `udp://`, `tcp://`, `tls://`, `relp://` or `relps://`".to_owned(),
             Ok(target) if targets.first().is_some_and(|first| first.scheme != target.scheme) => {
                 "the targets of one output are of one kind: give the others an output of their own".to_owned()
             }
@@ -150,7 +151,11 @@ fn envelope(config: &Config, scheme: Scheme, scope: &mut OutputScope<'_, '_>) ->
             scope.scope.error(framing.span(), "a datagram is its own frame");
             Envelope::Datagram
         }
-        (None, Scheme::Udp) => Envelope::Datagram,
+        (Some(framing), scheme) if scheme.is_relp() => {
+            scope.scope.error(framing.span(), "RELP has a framing of its own");
+            Envelope::Datagram
+        }
+        (None, Scheme::Udp | Scheme::Relp | Scheme::Relps) => Envelope::Datagram,
         (Some(framing), _) if *framing.as_ref() == FramingName::Newline => Envelope::Line,
         _ => Envelope::OctetCounted,
     }
@@ -200,7 +205,7 @@ impl Output for Forward {
         for link in 0..self.links.len() {
             self.links[link].look();
             if self.links[link].is_connected() {
-                settle(batch, link, self.links[link].confirmed());
+                settle(batch, link, &self.links[link].confirmed());
             } else {
                 self.broken(link, batch);
             }
@@ -224,7 +229,7 @@ impl Forward {
 
     /// The connection is gone: what had not arrived goes again.
     fn broken(&mut self, link: usize, batch: &mut [Chunk]) {
-        settle(batch, link, self.links[link].confirmed());
+        settle(batch, link, &self.links[link].confirmed());
         self.links[link].forget();
         let own = batch.iter_mut().filter(|chunk| chunk.carrier == link);
         let again: usize = own.map(Chunk::call_back).sum();
@@ -283,13 +288,26 @@ impl Forward {
     }
 }
 
-/// The first records that the link has on their way have arrived, so many of them.
-fn settle(batch: &mut [Chunk], link: usize, mut count: usize) {
-    for chunk in batch.iter_mut().filter(|chunk| chunk.carrier == link) {
-        if count == 0 {
-            return;
+/// What became of the first records that the link has on their way.
+fn settle(batch: &mut [Chunk], link: usize, outcomes: &Outcomes) {
+    let mut chunks = batch.iter_mut().filter(|chunk| chunk.carrier == link);
+    match outcomes {
+        Outcomes::Arrived(count) => {
+            let mut count = *count;
+            while count > 0
+                && let Some(chunk) = chunks.next()
+            {
+                count -= chunk.confirm(count);
+            }
         }
-        count -= chunk.confirm(count);
+        Outcomes::Answered(states) => {
+            let mut states = states.as_slice();
+            while !states.is_empty()
+                && let Some(chunk) = chunks.next()
+            {
+                states = &states[chunk.answer(states)..];
+            }
+        }
     }
 }
 

@@ -221,6 +221,7 @@ impl Disk {
         let mut next = first;
         for chunk in &mut chunks[..done] {
             chunk.stored = Some(next);
+            chunk.receipts.clear();
             next += chunk.open() as u64;
         }
         self.contents.next = number;
@@ -282,6 +283,7 @@ impl Disk {
         let mut number = segment.first;
         for chunk in chunks {
             chunk.stored = Some(number);
+            chunk.receipts.clear();
             number += chunk.open() as u64;
         }
         self.counters.stored.add(pending);

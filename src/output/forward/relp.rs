@@ -1,0 +1,194 @@
+//! A RELP session to one target: messages with numbers, and answers that say which have arrived.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::within;
+use crate::frame::relp::{self, Relp};
+use crate::queue::{Chunk, State};
+use crate::sys::reason;
+
+/// Messages on their way at a time. Servers take as many as come; a client of 128 is what all of them know.
+const WINDOW: usize = 128;
+/// A server acknowledges when it has stored a message, and may have to wait for that itself.
+const ACKNOWLEDGED: Duration = Duration::from_secs(90);
+const READ_BYTES: usize = 16 << 10;
+/// No answer is longer.
+const LONGEST_ANSWER: usize = 128 << 10;
+const SOFTWARE: &str = concat!("penstock,", env!("CARGO_PKG_VERSION"));
+
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+pub(super) struct Session {
+    stream: Box<dyn Stream>,
+    /// The number of the next command.
+    number: u32,
+    /// Messages on their way: their numbers, and what was answered.
+    under_way: VecDeque<(u32, Option<State>)>,
+    /// What became of those before them, and has not been reported.
+    outcomes: Vec<State>,
+    received: Vec<u8>,
+    frames: Vec<u8>,
+    /// The server has said that it closes.
+    closed: bool,
+}
+
+impl Session {
+    /// Opens the session.
+    pub(super) async fn open(stream: Box<dyn Stream>, timeout: Duration) -> Result<Self, String> {
+        let mut session = Self {
+            stream,
+            number: 1,
+            under_way: VecDeque::new(),
+            outcomes: Vec::new(),
+            received: Vec::new(),
+            frames: Vec::new(),
+            closed: false,
+        };
+        let offers = format!("relp_version=0\nrelp_software={SOFTWARE}\ncommands=syslog");
+        relp::write(1, "open", offers.as_bytes(), &mut session.frames);
+        session.number = 2;
+        within(timeout, "no answer to the opening of a RELP session", session.opened()).await?;
+        Ok(session)
+    }
+
+    async fn opened(&mut self) -> Result<(), String> {
+        self.flush().await?;
+        loop {
+            if let Some((_, answer)) = self.next_answer()? {
+                return match answer.strip_prefix(b"200") {
+                    Some(_) => Ok(()),
+                    None => Err(format!("the RELP session was refused: {}", String::from_utf8_lossy(&answer))),
+                };
+            }
+            self.receive().await?;
+        }
+    }
+
+    /// Sends what is pending; waits for answers where too many messages are on their way.
+    pub(super) async fn send(&mut self, chunk: &mut Chunk, timeout: Duration) -> Result<(), String> {
+        while chunk.pending() > 0 {
+            if self.under_way.len() >= WINDOW {
+                within(timeout.max(ACKNOWLEDGED), "it acknowledged nothing", self.answered()).await?;
+            }
+            let room = WINDOW - self.under_way.len();
+            let some: Vec<_> = chunk.to_send().map(|(i, record)| (i, record.body)).take(room).collect();
+            for (i, body) in some {
+                relp::write(self.number, "syslog", body.of(&chunk.bytes), &mut self.frames);
+                self.under_way.push_back((self.number, None));
+                self.number = relp::next(self.number);
+                chunk.settle(i, State::Sent);
+            }
+            within(timeout, "it did not read what was sent", self.flush()).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns when the oldest message has been answered.
+    async fn answered(&mut self) -> Result<(), String> {
+        loop {
+            self.note_answers()?;
+            if self.under_way.len() < WINDOW {
+                return Ok(());
+            }
+            self.receive().await?;
+        }
+    }
+
+    /// What became of the first of those on their way.
+    pub(super) fn outcomes(&mut self) -> Vec<State> {
+        std::mem::take(&mut self.outcomes)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
+    /// Takes the answers that have come. False: the session is over.
+    pub(super) fn look(&mut self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut bytes = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.stream).poll_read(&mut context, &mut buffer) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => self.received.extend_from_slice(buffer.filled()),
+                Poll::Ready(_) => {
+                    self.closed = true;
+                    break;
+                }
+            }
+        }
+        self.note_answers().is_ok() && !self.closed
+    }
+
+    /// Waits for what is on its way, says good-bye, and closes.
+    pub(super) async fn close(&mut self) -> io::Result<()> {
+        self.note_answers().map_err(io::Error::other)?;
+        while !self.under_way.is_empty() {
+            self.receive().await.map_err(io::Error::other)?;
+            self.note_answers().map_err(io::Error::other)?;
+        }
+        relp::write(self.number, "close", b"", &mut self.frames);
+        self.flush().await.map_err(io::Error::other)?;
+        // Its answer, `serverclose`, or the end of the connection.
+        self.receive().await.map_err(io::Error::other)?;
+        self.stream.shutdown().await
+    }
+
+    fn note_answers(&mut self) -> Result<(), String> {
+        while let Some((number, answer)) = self.next_answer()? {
+            let Some(message) = self.under_way.iter_mut().find(|(other, _)| *other == number) else { continue };
+            message.1 = Some(if answer.starts_with(b"200") { State::Delivered } else { State::Rejected });
+        }
+        // They are reported in their order.
+        while let Some((_, Some(state))) = self.under_way.front() {
+            self.outcomes.push(*state);
+            self.under_way.pop_front();
+        }
+        Ok(())
+    }
+
+    /// The number and text of an answer that has come whole.
+    fn next_answer(&mut self) -> Result<Option<(u32, Vec<u8>)>, String> {
+        loop {
+            match relp::split(&self.received) {
+                Relp::Frame(frame) => {
+                    let answer = self.received[frame.data].to_vec();
+                    let command = self.received[frame.command].to_vec();
+                    self.received.drain(..frame.length);
+                    match command.as_slice() {
+                        b"rsp" => return Ok(Some((frame.number, answer))),
+                        b"serverclose" => self.closed = true,
+                        _ => {}
+                    }
+                }
+                Relp::Unfinished(_) if self.received.len() > LONGEST_ANSWER => return Err("its answer has no end".to_owned()),
+                Relp::Unfinished(_) => return Ok(None),
+                Relp::Wrong(why) => return Err(format!("it does not speak RELP: {why}")),
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Result<(), String> {
+        self.received.reserve(READ_BYTES);
+        let count = self.stream.read_buf(&mut self.received).await.map_err(|error| reason(&error))?;
+        if count == 0 || self.closed { Err("it closed the session".to_owned()) } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<(), String> {
+        let writing = async {
+            self.stream.write_all(&self.frames).await?;
+            self.stream.flush().await
+        };
+        writing.await.map_err(|error| reason(&error))?;
+        self.frames.clear();
+        Ok(())
+    }
+}

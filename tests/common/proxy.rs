@@ -1,0 +1,47 @@
+//! A hop between two servers that breaks connections when it is told to.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+/// Passes bytes on in both directions.
+pub struct Proxy {
+    pub port: u16,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Proxy {
+    pub fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let known = open.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(target) else { continue };
+                known.lock().expect("no panic").extend([&client, &server].map(|stream| stream.try_clone().expect("a handle")));
+                let (to, from) = (server.try_clone().expect("a handle"), client.try_clone().expect("a handle"));
+                std::thread::spawn(move || pump(from, to));
+                std::thread::spawn(move || pump(server, client));
+            }
+        });
+        Self { port, open }
+    }
+
+    /// Breaks what is open now, in the middle of whatever goes through it; how many connections.
+    pub fn cut(&self) -> usize {
+        let broken: Vec<_> = self.open.lock().expect("no panic").drain(..).collect();
+        broken.iter().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+        broken.len() / 2
+    }
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream) {
+    let mut bytes = [0; 16 << 10];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        if to.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Write);
+}

@@ -1,0 +1,284 @@
+//! RELP: what is acknowledged is safe, and what is not acknowledged comes again, whatever breaks.
+
+mod common;
+mod peers;
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use common::proxy::Proxy;
+use common::{Server, free_port, has, wait_until};
+use peers::certificates::Ca;
+use peers::is_listening;
+use peers::rsyslogd::Rsyslogd;
+
+const FILE: &str = r#"
+[template]
+line = "{message}"
+[[output.file]]
+name = "file"
+path = "{dir}/out"
+format = "line"
+"#;
+
+const RELP: &str = "[[input.relp]]\nlisten = \"127.0.0.1:0\"\n";
+const TCP: &str = "[[input.tcp]]\nlisten = \"127.0.0.1:0\"\n";
+const TO_FILE: &str = "[[route]]\nto = [\"file\"]\n";
+
+/// A client that does as it is told.
+struct Client(TcpStream, BufReader<TcpStream>);
+
+impl Client {
+    fn open(address: SocketAddr, offers: &str) -> (Self, String) {
+        let stream = TcpStream::connect(address).expect("connected");
+        let mut client = Self(stream.try_clone().expect("a handle"), BufReader::new(stream));
+        client.send(&format!("1 open {} {offers}\n", offers.len()));
+        let mut answer = client.line();
+        for _ in 0..3 {
+            answer += &client.line();
+        }
+        (client, answer)
+    }
+
+    fn send(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).expect("sent");
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.1.read_line(&mut line).expect("an answer");
+        line
+    }
+
+    /// Nothing has come.
+    fn is_waiting(&mut self) -> bool {
+        self.0.set_read_timeout(Some(Duration::from_millis(100))).expect("an option");
+        let nothing = self.1.fill_buf().is_err();
+        self.0.set_read_timeout(None).expect("an option");
+        nothing
+    }
+}
+
+fn syslog(number: usize, text: &str) -> String {
+    let message = format!("<14>1 - h a - - - {text}");
+    format!("{number} syslog {} {message}\n", message.len())
+}
+
+#[test]
+fn commands_are_answered_as_the_protocol_says() {
+    let server = Server::start(&format!("{RELP}max-message = \"480B\"\n{FILE}{TO_FILE}"));
+    let (mut client, answer) = Client::open(server.address("relp"), "relp_version=0\nrelp_software=x\ncommands=syslog");
+    assert!(answer.starts_with("1 rsp ") && answer.contains(" 200 OK\nrelp_version=0\nrelp_software=penstock,"), "{answer}");
+    assert!(answer.ends_with("commands=syslog\n"), "{answer}");
+    client.send(&syslog(2, "two\nlines"));
+    assert_eq!(client.line(), "2 rsp 6 200 OK\n");
+    // Longer than max-message, then one that is not.
+    client.send(&(syslog(3, &"x".repeat(200_000)) + &syslog(4, "after")));
+    assert_eq!((client.line(), client.line()), ("3 rsp 6 200 OK\n".to_owned(), "4 rsp 6 200 OK\n".to_owned()));
+    client.send("5 nonsense 0\n");
+    assert_eq!(client.line(), "5 rsp 19 500 no such command\n");
+    client.send("6 close 0\n");
+    assert_eq!((client.line(), client.line()), ("6 rsp 0\n".to_owned(), "0 serverclose 0\n".to_owned()));
+    assert_eq!(client.line(), "", "it closes");
+    let lines = server.lines("out", 3);
+    assert_eq!((lines[0].as_str(), lines[2].as_str()), ("two#012lines", "after"));
+    assert!((400..480).contains(&lines[1].len()), "cut to max-message: {}", lines[1].len());
+    let (_, answer) = Client::open(server.address("relp"), "relp_version=1\ncommands=syslog");
+    assert!(answer.contains("relp_version=1\n"), "{answer}");
+    let mut stranger = TcpStream::connect(server.address("relp")).expect("connected");
+    stranger.write_all(b"<14>no RELP\n").expect("sent");
+    stranger.read_to_end(&mut Vec::new()).expect("closed");
+    server.wait_for_log("input `relp`: 127.0.0.1 does not speak RELP: no number stands where one is expected");
+}
+
+/// The file has the message at once; the acknowledgement waits for the upstream, which has no disk to fall back on.
+#[test]
+fn an_acknowledgement_waits_for_the_slowest_output_and_nothing_else_does() {
+    let port = free_port();
+    let up = |queue: &str| {
+        format!(
+            "[[output.forward]]\nname = \"up\"\nto = [\"tcp://127.0.0.1:{port}\"]\nformat = \"line\"\nqueue = {{ {queue} }}\n\
+             [[route]]\nto = [\"file\", \"up\"]\n"
+        )
+    };
+    let server = Server::start(&format!("{RELP}{FILE}{}", up("disk = false")));
+    let (mut client, _) = Client::open(server.address("relp"), "relp_version=0\ncommands=syslog");
+    client.send(&syslog(2, "one"));
+    server.lines("out", 1);
+    server.wait_for_log("output `up`: delivery failed");
+    assert!(client.is_waiting());
+    let upstream = TcpListener::bind(("127.0.0.1", port)).expect("still free");
+    let _stream = upstream.accept().expect("it comes");
+    assert_eq!(client.line(), "2 rsp 6 200 OK\n");
+
+    // With a disk it is safe there.
+    let server =
+        Server::start(&format!("{RELP}{FILE}{}", up("mode = \"always\", sync = \"batch\"").replace(&port.to_string(), "1")));
+    let (mut client, _) = Client::open(server.address("relp"), "relp_version=0\ncommands=syslog");
+    client.send(&syslog(2, "one"));
+    assert_eq!(client.line(), "2 rsp 6 200 OK\n");
+}
+
+#[test]
+fn what_is_not_safe_at_a_stop_is_not_acknowledged() {
+    let up =
+        "[[output.forward]]\nname = \"up\"\nto = [\"tcp://127.0.0.1:1\"]\nqueue = { disk = false }\n[[route]]\nto = [\"up\"]\n";
+    let server = Server::start(&format!("[server]\ngrace = \"3s\"\n{RELP}{up}"));
+    let (mut client, _) = Client::open(server.address("relp"), "relp_version=0\ncommands=syslog");
+    client.send(&syslog(2, "one"));
+    server.wait_for_log("output `up`: delivery failed");
+    server.stop();
+    let mut rest = String::new();
+    client.1.read_to_string(&mut rest).expect("closed");
+    assert_eq!(rest, "0 serverclose 0\n");
+}
+
+fn send_lines(address: SocketAddr, range: std::ops::Range<usize>) {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    let text: String = range.map(|i| format!("<14>1 2026-11-20T21:14:26Z h a - - - {i}\n")).collect();
+    stream.write_all(text.as_bytes()).expect("sent");
+}
+
+/// The different numbers that have arrived.
+fn arrived(text: &str) -> BTreeSet<usize> {
+    text.lines().filter_map(|line| line.trim().parse().ok()).collect()
+}
+
+/// Sends while the hop breaks the session again and again; everything arrives.
+/// Each break may double `window` messages: what had arrived and was not acknowledged.
+fn survives_breaks(proxy: &Proxy, to: SocketAddr, window: usize, out: impl Fn() -> String) {
+    let (rounds, each) = (8, 2_000);
+    let mut cut = 0;
+    for round in 0..rounds {
+        send_lines(to, round * each..(round + 1) * each);
+        let before = arrived(&out()).len();
+        wait_until("some arrive", || arrived(&out()).len() > before);
+        cut += proxy.cut();
+    }
+    wait_until("all arrive", || arrived(&out()).len() == rounds * each);
+    assert!(cut >= 2, "{cut} sessions were broken");
+    let total = out().lines().count();
+    assert!(total <= rounds * each + cut * window, "{total} lines after {cut} breaks");
+}
+
+#[test]
+fn a_session_that_breaks_loses_nothing_between_two_penstocks() {
+    let last = Server::start(&format!("{RELP}{FILE}{TO_FILE}"));
+    let proxy = Proxy::to(last.address("relp"));
+    let first = Server::start(&format!(
+        "{TCP}[[output.forward]]\nname = \"up\"\nto = [\"relp://127.0.0.1:{}\"]\n[[route]]\nto = [\"up\"]\n",
+        proxy.port
+    ));
+    survives_breaks(&proxy, first.address("tcp"), 128, || last.read("out"));
+    let log = first.stop();
+    assert!(log.iter().any(|line| line.contains("they go again")), "{log:?}");
+}
+
+const RSYSLOGD_OUT: &str = r#"
+template(name="seen" type="string" string="%msg:::drop-last-lf%\n")
+*.* action(type="omfile" file="{dir}/out" template="seen")
+"#;
+
+fn rsyslogd_with_relp(options: &str, global: &str) -> (Rsyslogd, u16) {
+    let port = free_port();
+    let input = format!("module(load=\"imrelp\")\ninput(type=\"imrelp\" port=\"{port}\" address=\"127.0.0.1\" {options})\n");
+    let rsyslogd = Rsyslogd::start(&format!("{global}{input}{RSYSLOGD_OUT}"));
+    wait_until("imrelp listens", || is_listening(port));
+    (rsyslogd, port)
+}
+
+#[test]
+fn to_rsyslogd_whose_sessions_break() {
+    if !has("rsyslogd") {
+        return;
+    }
+    let (rsyslogd, port) = rsyslogd_with_relp("", "");
+    let proxy = Proxy::to(([127, 0, 0, 1], port).into());
+    let penstock = Server::start(&format!(
+        "{TCP}[[output.forward]]\nname = \"up\"\nto = [\"relp://127.0.0.1:{}\"]\n[[route]]\nto = [\"up\"]\n",
+        proxy.port
+    ));
+    survives_breaks(&proxy, penstock.address("tcp"), 128, || rsyslogd.read("out"));
+}
+
+fn from_rsyslogd(relp: &str, action: &str, breaks: bool) {
+    let penstock = Server::start(&format!("{relp}{FILE}{TO_FILE}"));
+    let proxy = Proxy::to(penstock.address("relp"));
+    let rsyslogd = Rsyslogd::start(&format!(
+        "module(load=\"imtcp\")\nmodule(load=\"omrelp\")\n\
+         input(type=\"imtcp\" port=\"0\" address=\"127.0.0.1\" listenPortFileName=\"{{dir}}/port\")\n\
+         *.* action(type=\"omrelp\" target=\"127.0.0.1\" port=\"{}\" template=\"RSYSLOG_SyslogProtocol23Format\"\n\
+         action.resumeInterval=\"1\" action.resumeRetryCount=\"-1\" {action})\n",
+        proxy.port
+    ));
+    let to = ([127, 0, 0, 1], rsyslogd.port("port")).into();
+    if breaks {
+        // rsyslog sends a whole batch again.
+        survives_breaks(&proxy, to, 1_024 + 128, || penstock.read("out"));
+    } else {
+        send_lines(to, 0..1_000);
+        wait_until("all arrive", || arrived(&penstock.read("out")).len() == 1_000);
+        rsyslogd.stop("");
+        penstock.lines("out", 1_000);
+    }
+}
+
+#[test]
+fn from_rsyslogd_whose_sessions_break() {
+    if has("rsyslogd") {
+        from_rsyslogd(RELP, "", true);
+    }
+}
+
+/// Both have a certificate, and ask for the other's name.
+fn two_servers() -> Ca {
+    let ca = Ca::new("the test's CA");
+    ca.server("penstock.example");
+    ca.server("rsyslog.example");
+    ca
+}
+
+#[test]
+fn by_tls_from_rsyslogd_with_names() {
+    if !has("rsyslogd") || !has("openssl") {
+        return;
+    }
+    let ca = two_servers();
+    let folder = ca.folder().display();
+    let input = format!(
+        "{RELP}certificate = \"{folder}/penstock.example.pem\"\nkey = \"{folder}/penstock.example.key\"\n\
+         client-ca = \"{folder}/ca.pem\"\npeers = [\"rsyslog.example\"]\n"
+    );
+    let action = format!(
+        "tls=\"on\" tls.authMode=\"name\" tls.permittedPeer=[\"penstock.example\"] tls.caCert=\"{folder}/ca.pem\" \
+         tls.myCert=\"{folder}/rsyslog.example.pem\" tls.myPrivKey=\"{folder}/rsyslog.example.key\""
+    );
+    from_rsyslogd(&input, &action, false);
+}
+
+#[test]
+fn by_tls_to_rsyslogd_with_names() {
+    if !has("rsyslogd") || !has("openssl") {
+        return;
+    }
+    let ca = two_servers();
+    let folder = ca.folder().display();
+    let (rsyslogd, port) = rsyslogd_with_relp(
+        &format!(
+            "tls=\"on\" tls.authMode=\"name\" tls.permittedPeer=[\"penstock.example\"] tls.caCert=\"{folder}/ca.pem\" \
+             tls.myCert=\"{folder}/rsyslog.example.pem\" tls.myPrivKey=\"{folder}/rsyslog.example.key\""
+        ),
+        "",
+    );
+    let penstock = Server::start(&format!(
+        "{TCP}[[output.forward]]\nname = \"up\"\nto = [\"relps://localhost:{port}\"]\nca = \"{folder}/ca.pem\"\n\
+         certificate = \"{folder}/penstock.example.pem\"\nkey = \"{folder}/penstock.example.key\"\npeers = [\"rsyslog.example\"]\n\
+         [[route]]\nto = [\"up\"]\n"
+    ));
+    send_lines(penstock.address("tcp"), 0..1_000);
+    wait_until("all arrive", || arrived(&rsyslogd.read("out")).len() == 1_000);
+    penstock.stop();
+    assert_eq!(rsyslogd.read("out").lines().count(), 1_000);
+}
