@@ -215,7 +215,7 @@ fn a_warm_server_allocates_less_than_once_in_a_hundred_messages() {
     std::fs::write(&config, text).expect("written");
     let plan = penstock::config::load(&config).and_then(|loaded| penstock::config::plan(&loaded));
     let plan = plan.unwrap_or_else(|errors| panic!("{errors}"));
-    let server = std::thread::spawn(move || penstock::daemon::run(&config, plan));
+    let server = std::thread::spawn(move || penstock::daemon::run(&config, plan, penstock::daemon::Succession::default()));
     let load = messages(COUNT).join("\n") + "\n";
     let connected = || TcpStream::connect(("127.0.0.1", port));
     wait_until("the server listens", || connected().is_ok());

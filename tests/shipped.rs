@@ -346,7 +346,7 @@ const SOCKETS: [&str; 3] = ["tcp", "tls", "udp"];
 fn units() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let service = text("systemd/penstock.service");
-    assert_eq!(values(&service, "ExecStart"), ["/usr/sbin/penstock run --config /etc/penstock/penstock.toml"]);
+    assert_eq!(values(&service, "ExecStart"), ["/usr/sbin/penstock run --config /etc/penstock/penstock.toml --keep-descriptors"]);
     std::fs::write(folder.path().join("penstock.service"), service.replace("/usr/sbin/penstock", PENSTOCK)).expect("written");
     for kind in SOCKETS {
         let name = format!("penstock-{kind}.socket");

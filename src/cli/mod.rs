@@ -32,7 +32,7 @@ enum Command {
     Check(ConfigFile),
     Explain(explain::Arguments),
     Queue(queue::Arguments),
-    Run(ConfigFile),
+    Run(run::Arguments),
     Send(send::Arguments),
 }
 
@@ -87,7 +87,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::main(&arguments.config),
         Command::Explain(arguments) => explain::main(&arguments),
         Command::Queue(arguments) => queue::main(&arguments),
-        Command::Run(arguments) => run::main(&arguments.config),
+        Command::Run(arguments) => run::main(&arguments),
         Command::Send(arguments) => send::main(&arguments),
     };
     match result {

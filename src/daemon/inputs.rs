@@ -1,12 +1,15 @@
 //! The running inputs: started, kept through a reload, stopped.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::task::TaskTracker;
 
+use super::handover::Estate;
 use crate::config::Address;
-use crate::input::{Given, Names, Opened, Plan, Shared, Transport, Workers, open};
+use crate::input::{ConnectionState, Given, Names, Opened, Plan, Shared, Transport, Workers, open, resume};
 use crate::metrics::Source;
 
 pub(super) struct Inputs {
@@ -22,8 +25,8 @@ struct Running {
     transport: Transport,
     /// As configured.
     address: Address,
-    /// For another input that is to take the place of this one.
-    socket: Given,
+    /// For another input that is to take the place of this one, or another process.
+    sockets: Vec<Given>,
 }
 
 /// What is to become of one planned input.
@@ -50,7 +53,7 @@ impl Inputs {
         // Where another kind or name takes over an address, it takes over the socket.
         let replaced = self.running.iter().find(|running| running.transport == plan.transport && running.address == plan.address);
         match replaced {
-            Some(running) => open(plan, std::slice::from_ref(&running.socket), threads),
+            Some(running) => open(plan, &running.sockets, threads),
             None => open(plan, &self.given, threads),
         }
         .map(Next::New)
@@ -75,13 +78,13 @@ impl Inputs {
                     }
                 }
                 Next::New(opened) => {
-                    let socket = opened.duplicate()?;
+                    let sockets = opened.duplicates()?;
                     let shared = Arc::new(Shared::new(&plan));
                     self.running.push(Running {
                         shared: shared.clone(),
                         transport: plan.transport,
                         address: plan.address,
-                        socket,
+                        sockets,
                     });
                     starting.push((opened, shared));
                 }
@@ -91,17 +94,58 @@ impl Inputs {
         starting.into_iter().try_for_each(|(opened, shared)| opened.start(&shared, workers, names, &self.tracker))
     }
 
-    /// Returns when all that was read is in the queues.
-    pub(super) async fn stop(self) {
-        self.running.iter().for_each(|running| running.shared.stop.cancel());
+    /// Returns when all that was read is in the queues. What can go to another process is put into the estate.
+    pub(super) async fn stop(self, estate: Option<&mut Estate>) {
+        let (heir, mut kept) = unbounded_channel();
+        for running in &self.running {
+            if estate.is_some() {
+                let _ = running.shared.heir.set(heir.clone());
+            }
+            running.shared.stop.cancel();
+        }
+        drop(heir);
         self.tracker.close();
         self.tracker.wait().await;
+        let Some(estate) = estate else { return };
+        while let Ok(kept) = kept.try_recv() {
+            estate.connections.push(kept);
+        }
+        let sockets = self.running.into_iter().flat_map(|running| running.sockets);
+        estate.sockets.extend(sockets.map(Given::into_socket));
     }
 
-    pub(super) fn say_what_was_not_used(&self) {
-        for given in self.given.iter().filter(|given| !given.used.get()) {
+    /// Goes on with the connections that another process has left.
+    pub(super) fn resume(
+        &self,
+        connections: Vec<(Option<OwnedFd>, ConnectionState)>,
+        workers: &Arc<Workers>,
+        names: &Arc<Names>,
+    ) {
+        let (mut open, mut gone) = (0, 0);
+        for (fd, state) in connections {
+            let heir = self.running.iter().find(|running| *running.shared.name == *state.input);
+            let streams = || self.running.iter().find(|running| running.transport == Transport::Stream);
+            let Some(running) = heir.or_else(streams) else {
+                gone += 1;
+                continue;
+            };
+            open += usize::from(fd.is_some());
+            resume(fd, state, &running.shared, workers, names, &self.tracker);
+        }
+        if open > 0 {
+            tracing::info!("{open} open connections were taken over");
+        }
+        if gone > 0 {
+            tracing::error!("{gone} connections of a former process have no input any more");
+        }
+    }
+
+    /// Sockets of a former process that no input has taken are closed.
+    pub(super) fn say_what_was_not_used(&mut self) {
+        for given in self.given.iter().filter(|given| !given.used.get() && !given.is_kept()) {
             tracing::warn!("systemd handed over a socket `{}` that no input names", given.name);
         }
+        self.given.retain(|given| !given.is_kept());
     }
 
     pub(super) fn count(&self) -> usize {

@@ -3,6 +3,7 @@
 //! Stopping is dropping: the inputs are cancelled, what they have read goes to the queues, the queues are closed, and
 //! the outputs end when theirs are empty. A reload makes the whole new plan first and keeps everything that is equal.
 
+mod handover;
 mod inputs;
 mod outputs;
 pub mod queues;
@@ -24,6 +25,7 @@ use crate::metrics::{Registry, http};
 use crate::route::{Pipeline, Route};
 use crate::sys::{privilege, reason};
 
+use handover::{Control, Estate, Inheritance};
 use inputs::Inputs;
 use outputs::Outputs;
 
@@ -52,17 +54,26 @@ const LOOK: Duration = Duration::from_millis(5);
 const LAST_LOOK: Duration = Duration::from_millis(50);
 const ABANDONED: Duration = Duration::from_millis(500);
 
+/// How the process stands to the one before and the one behind it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Succession {
+    /// At a stop systemd gets the open sockets and connections, and gives them to the next process.
+    pub keep_descriptors: bool,
+    /// The server that runs now gives us its sockets and connections, and ends.
+    pub take_over: bool,
+}
+
 /// Runs until a signal ends it.
-pub fn run(path: &Path, plan: Plan) -> Result<(), Error> {
+pub fn run(path: &Path, plan: Plan, succession: Succession) -> Result<(), Error> {
     privilege::raise_file_limit();
     drop_privileges(&plan.server)?;
     let system = |error: std::io::Error| Error::System(format!("the server cannot start: {}", reason(&error)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
     runtime.block_on(async {
         let mut signals = Signals::new().map_err(system)?;
-        let mut daemon = Daemon::start(path, plan).await?;
-        daemon.serve(&mut signals).await;
-        daemon.stop(&mut signals).await;
+        let mut daemon = Daemon::start(path, plan, succession).await?;
+        let heir = daemon.serve(&mut signals).await;
+        daemon.stop(&mut signals, heir).await;
         Ok(())
     })
 }
@@ -85,6 +96,13 @@ struct Signals {
 enum Asked {
     Reload,
     Stop,
+}
+
+/// Who gets what is open at a stop.
+enum Heir {
+    Nobody,
+    Systemd,
+    Process(std::os::unix::net::UnixStream),
 }
 
 impl Signals {
@@ -115,14 +133,17 @@ struct Daemon {
     outputs: Outputs,
     registry: Arc<Registry>,
     metrics: Option<(std::net::SocketAddr, JoinHandle<()>)>,
+    succession: Succession,
+    control: Option<Control>,
 }
 
 impl Daemon {
-    async fn start(path: &Path, plan: Plan) -> Result<Self, Error> {
+    async fn start(path: &Path, plan: Plan, succession: Succession) -> Result<Self, Error> {
         let started = Instant::now();
         let Plan { server, metrics, inputs: planned, outputs: planned_outputs, routes, hostnames, warnings } = plan;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        let mut inputs = Inputs::new(systemd::given_sockets());
+        let inherited = inheritance(&server, succession)?;
+        let mut inputs = Inputs::new(inherited.sockets);
         let opened = inputs.open(&planned, server.threads).map_err(Error::Socket)?;
         inputs.say_what_was_not_used();
         let system = |error: std::io::Error| Error::System(format!("a thread cannot be started: {}", reason(&error)));
@@ -131,8 +152,23 @@ impl Daemon {
         let workers = Arc::new(Workers::start(server.threads, &pipeline).map_err(system)?);
         let names = Arc::new(Names::new(hostnames));
         inputs.apply(planned, opened, &workers, &names).map_err(system)?;
-        let mut daemon =
-            Self { path: path.to_owned(), server, workers, names, inputs, outputs, registry: Arc::default(), metrics: None };
+        inputs.resume(inherited.connections, &workers, &names);
+        if succession.keep_descriptors {
+            Inheritance::accept(&server.state_dir);
+        }
+        let control = Control::open(&server.state_dir);
+        let mut daemon = Self {
+            path: path.to_owned(),
+            server,
+            workers,
+            names,
+            inputs,
+            outputs,
+            registry: Arc::default(),
+            metrics: None,
+            succession,
+            control,
+        };
         daemon.serve_metrics(metrics).await.map_err(Error::Socket)?;
         daemon.register();
         tracing::info!(
@@ -145,12 +181,18 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Until a signal asks for the end.
-    async fn serve(&mut self, signals: &mut Signals) {
+    /// Until a signal asks for the end, or a process that takes over.
+    async fn serve(&mut self, signals: &mut Signals) -> Heir {
         let watchdog = systemd::watchdog();
         // Its own clock: signals that come often must not put it off.
         let mut tick = interval(watchdog.unwrap_or(Duration::from_secs(3600)));
         loop {
+            let control = async {
+                match &self.control {
+                    Some(control) => control.asked().await,
+                    None => std::future::pending().await,
+                }
+            };
             let asked = tokio::select! {
                 biased;
                 _ = tick.tick(), if watchdog.is_some() => {
@@ -160,9 +202,14 @@ impl Daemon {
                     continue;
                 }
                 asked = signals.next() => asked,
+                stream = control => {
+                    tracing::info!("another process takes over");
+                    return Heir::Process(stream);
+                }
             };
             match asked {
-                Asked::Stop => return,
+                Asked::Stop if self.succession.keep_descriptors => return Heir::Systemd,
+                Asked::Stop => return Heir::Nobody,
                 Asked::Reload => self.reload().await,
             }
         }
@@ -245,13 +292,19 @@ impl Daemon {
     }
 
     /// Stops reading, drains, and gives up what is left when the grace is over or a second signal comes.
-    async fn stop(self, signals: &mut Signals) {
+    async fn stop(self, signals: &mut Signals, heir: Heir) {
         systemd::stopping();
         tracing::info!("stopping");
-        let Self { server, workers, inputs, outputs, .. } = self;
+        let Self { server, workers, inputs, outputs, control, metrics, .. } = self;
+        // The next one has a socket of its own there.
+        drop(control);
+        if let Some((_, metrics)) = metrics {
+            metrics.abort();
+        }
+        let mut estate = (!matches!(heir, Heir::Nobody)).then(Estate::default);
         let deadline = Instant::now() + server.grace;
         let draining = async {
-            inputs.stop().await;
+            inputs.stop(estate.as_mut()).await;
             let threads = Arc::into_inner(workers).map(Workers::finish).unwrap_or_default();
             while threads.iter().any(|thread| !thread.is_finished()) {
                 sleep(LOOK).await;
@@ -261,21 +314,67 @@ impl Daemon {
                 sleep(LOOK).await;
             }
         };
-        tokio::select! {
-            () = draining => return tracing::info!("stopped; everything is delivered"),
-            () = sleep_until(deadline) => tracing::warn!("the grace of {} s is over", server.grace.as_secs_f32()),
-            () = signals.stop() => tracing::warn!("a second signal: stopping at once"),
+        let drained = tokio::select! {
+            () = draining => true,
+            () = sleep_until(deadline) => {
+                tracing::warn!("the grace of {} s is over", server.grace.as_secs_f32());
+                false
+            }
+            () = signals.stop() => {
+                tracing::warn!("a second signal: stopping at once");
+                false
+            }
+        };
+        if !drained {
+            give_up(&outputs).await;
         }
-        // Readers that wait for room bring what they have, to be counted.
-        outputs.close();
-        sleep(LAST_LOOK).await;
-        outputs.abandon();
-        let last = Instant::now() + ABANDONED;
-        while !outputs.have_ended() && Instant::now() < last {
-            sleep(LOOK).await;
+        match (estate, heir) {
+            (Some(estate), Heir::Systemd) => leave("systemd", estate.leave_to_systemd(&server.state_dir)),
+            (Some(estate), Heir::Process(stream)) => leave("the next process", estate.leave_to(stream)),
+            _ => {}
         }
-        outputs.say_losses();
-        tracing::info!("stopped");
+        match drained {
+            true => tracing::info!("stopped; everything is delivered"),
+            false => tracing::info!("stopped"),
+        }
+    }
+}
+
+/// Readers that wait for room bring what they have, to be counted; outputs break off.
+async fn give_up(outputs: &Outputs) {
+    outputs.close();
+    sleep(LAST_LOOK).await;
+    outputs.abandon();
+    let last = Instant::now() + ABANDONED;
+    while !outputs.have_ended() && Instant::now() < last {
+        sleep(LOOK).await;
+    }
+    outputs.say_losses();
+}
+
+fn leave(to: &str, result: std::io::Result<()>) {
+    if let Err(error) = result {
+        tracing::error!("the open connections cannot be left to {to}: {}", reason(&error));
+    }
+}
+
+/// From systemd, or from the server that is running.
+fn inheritance(server: &ServerPlan, succession: Succession) -> Result<Inheritance, Error> {
+    let from_systemd = || Inheritance::from_systemd(&server.state_dir, systemd::given_sockets());
+    if !succession.take_over {
+        return Ok(from_systemd());
+    }
+    match Inheritance::take_over(&server.state_dir) {
+        Ok(Some(inheritance)) => Ok(inheritance),
+        Ok(None) => {
+            tracing::info!("no server runs that could be taken over");
+            Ok(from_systemd())
+        }
+        Err(error) => Err(Error::System(format!(
+            "the server that runs with {} cannot be taken over: {}",
+            server.state_dir.display(),
+            reason(&error)
+        ))),
     }
 }
 

@@ -18,6 +18,8 @@ pub mod relp;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::message::{Frame, Span};
 
 /// How the frames of a stream end; the option `framing` of an input.
@@ -79,9 +81,19 @@ pub struct Errors {
     pub miscounted: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a framer has found out, for another process to go on with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    discard: Discard,
+    nul: bool,
+    counted: bool,
+    lines: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 enum Discard {
     Bytes(usize),
+    #[default]
     Nothing,
     /// To a line feed, or to a NUL in a stream of those.
     Rest,
@@ -102,6 +114,16 @@ impl Framer {
     pub fn new(framing: Framing, max: usize) -> Self {
         let errors = Errors::default();
         Self { framing, max, discard: Discard::Nothing, nul: false, counted: false, lines: 0, errors }
+    }
+
+    /// Goes on where another one was saved.
+    pub fn resume(framing: Framing, max: usize, saved: &Saved) -> Self {
+        let Saved { discard, nul, counted, lines } = *saved;
+        Self { framing, max, discard, nul, counted, lines, errors: Errors::default() }
+    }
+
+    pub fn save(&self) -> Saved {
+        Saved { discard: self.discard, nul: self.nul, counted: self.counted, lines: self.lines }
     }
 
     /// Finds the whole frames in `bytes` and returns how many bytes are done with; the rest comes again next time, in

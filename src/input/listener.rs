@@ -1,6 +1,7 @@
 //! Sockets: bound here or handed over by systemd, and the loops that accept.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::spawn_local;
 use tokio_util::task::TaskTracker;
 
+use super::handover::ConnectionState;
 use super::stream::{self, Connection};
 use super::worker::Seat;
 use super::{Names, Plan, Shared, Transport, Worker, Workers, datagram, relp};
@@ -32,6 +34,9 @@ const OUT_OF_RESOURCES: Duration = Duration::from_millis(100);
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
 
+/// No socket unit can give this name.
+const KEPT: &str = "kept:";
+
 /// A socket from systemd (sd_listen_fds(3)) with its FileDescriptorName, or of an input that is to be replaced.
 #[derive(Debug)]
 pub struct Given {
@@ -44,6 +49,19 @@ pub struct Given {
 impl Given {
     pub fn new(name: String, socket: OwnedFd) -> Self {
         Self { name, socket, used: Cell::new(false) }
+    }
+
+    /// Of a former process of ours: it is known by its address alone.
+    pub fn kept(socket: OwnedFd) -> Self {
+        Self::new(KEPT.to_owned(), socket)
+    }
+
+    pub fn is_kept(&self) -> bool {
+        self.name == KEPT
+    }
+
+    pub fn into_socket(self) -> OwnedFd {
+        self.socket
     }
 }
 
@@ -59,13 +77,20 @@ pub struct Opened {
 /// share a port, so that the kernel deals senders out among the threads.
 pub fn open(plan: &Plan, given: &[Given], threads: usize) -> Result<Opened, String> {
     let failed = |error: io::Error| format!("input `{}`: cannot listen on {}: {}", plan.name, plan.address, reason(&error));
-    let sockets = match given.iter().find(|given| fits(given, plan)) {
-        Some(given) => {
-            given.used.set(true);
-            vec![given.socket.try_clone().map(Socket::from).map_err(failed)?]
-        }
-        None => bind(plan, threads).map_err(failed)?,
-    };
+    let fitting = given.iter().filter(|given| fits(given, plan)).map(|given| {
+        given.used.set(true);
+        given.socket.try_clone().map(Socket::from)
+    });
+    let mut sockets = fitting.collect::<io::Result<Vec<_>>>().map_err(failed)?;
+    // systemd may have the same socket twice: from a socket unit, and from a former process.
+    let mut known = HashSet::new();
+    sockets.retain(|socket| socket::cookie(socket.as_fd()).map_or(true, |cookie| known.insert(cookie)));
+    if plan.transport == Transport::Stream {
+        sockets.truncate(1);
+    }
+    if sockets.is_empty() {
+        sockets = bind(plan, threads).map_err(failed)?;
+    }
     let mut smallest = plan.settings.receive_buffer;
     for socket in &sockets {
         socket.set_nonblocking(true).map_err(failed)?;
@@ -196,9 +221,9 @@ fn say_if_cut(granted: usize, plan: &Plan) {
 }
 
 impl Opened {
-    /// The first of its sockets once more.
-    pub fn duplicate(&self) -> io::Result<Given> {
-        Ok(Given::new(String::new(), self.sockets[0].try_clone()?.into()))
+    /// Its sockets once more.
+    pub fn duplicates(&self) -> io::Result<Vec<Given>> {
+        self.sockets.iter().map(|socket| Ok(Given::new(String::new(), socket.try_clone()?.into()))).collect()
     }
 
     /// Lets the threads read. The sockets are closed when the input's `stop` is cancelled.
@@ -234,6 +259,30 @@ impl Opened {
     }
 }
 
+/// Goes on with a connection of another process; without its descriptor the message that had begun is delivered as it is.
+pub fn resume(
+    fd: Option<OwnedFd>,
+    state: ConnectionState,
+    shared: &Arc<Shared>,
+    workers: &Arc<Workers>,
+    names: &Arc<Names>,
+    tracker: &TaskTracker,
+) {
+    let door = Door { shared: shared.clone(), workers: workers.clone(), names: names.clone(), tracker: tracker.clone() };
+    shared.counters.connections.add(1);
+    match (fd, state.peer) {
+        (Some(fd), Some(peer)) => {
+            let stream = std::net::TcpStream::from(fd);
+            door.deal_tcp(stream.set_nonblocking(true).map(|()| stream), peer, Some(state));
+        }
+        (Some(fd), None) => {
+            let stream = std::os::unix::net::UnixStream::from(fd);
+            door.deal_unix(stream.set_nonblocking(true).map(|()| stream), Some(state));
+        }
+        (None, _) => door.deal_rest(state),
+    }
+}
+
 /// Each socket has one reader, or a sender's messages would overtake each other; a single one (given, or a unix socket)
 /// goes to the thread with the fewest connections.
 fn start_datagrams(sockets: Vec<Socket>, shared: &Arc<Shared>, workers: &Workers, names: &Arc<Names>, tracker: &TaskTracker) {
@@ -264,7 +313,10 @@ impl Door {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) if self.admits(Some(peer.ip().to_canonical())) => self.deal_tcp(stream, peer.ip()),
+                Ok((stream, peer)) if self.admits(Some(peer.ip().to_canonical())) => {
+                    let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
+                    self.deal_tcp(stream.into_std(), peer.ip(), None);
+                }
                 Ok(_) => {}
                 Err(error) if self.give_up(&error).await => return,
                 Err(_) => {}
@@ -279,7 +331,7 @@ impl Door {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) if self.admits(None) => self.deal_unix(stream),
+                Ok((stream, _)) if self.admits(None) => self.deal_unix(stream.into_std(), None),
                 Ok(_) => {}
                 Err(error) if self.give_up(&error).await => break,
                 Err(_) => {}
@@ -310,31 +362,45 @@ impl Door {
         true
     }
 
-    fn deal_tcp(&self, stream: TcpStream, peer: IpAddr) {
-        let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
+    fn deal_tcp(&self, stream: io::Result<std::net::TcpStream>, peer: IpAddr, left: Option<ConnectionState>) {
         let connect = self.connection(Some(peer));
-        let stream = stream.into_std();
         self.workers.deal(move |worker, seat| {
             spawn_local(async move {
                 let connection = connect(worker, seat);
                 match stream.and_then(TcpStream::from_std) {
-                    Ok(stream) => serve_tcp(stream, connection).await,
+                    Ok(stream) => match left {
+                        Some(left) => stream::resume(stream, connection, &left.framer, left.held).await,
+                        None => serve_tcp(stream, connection).await,
+                    },
                     Err(error) => tracing::error!("a connection was lost: {}", reason(&error)),
                 }
             });
         });
     }
 
-    fn deal_unix(&self, stream: UnixStream) {
+    fn deal_unix(&self, stream: io::Result<std::os::unix::net::UnixStream>, left: Option<ConnectionState>) {
         let connect = self.connection(None);
-        let stream = stream.into_std();
         self.workers.deal(move |worker, seat| {
             spawn_local(async move {
                 let connection = connect(worker, seat);
                 match stream.and_then(UnixStream::from_std) {
-                    Ok(stream) => stream::serve(stream, connection).await,
+                    Ok(stream) => {
+                        let left = left.unwrap_or_default();
+                        stream::resume(stream, connection, &left.framer, left.held).await;
+                    }
                     Err(error) => tracing::error!("a connection was lost: {}", reason(&error)),
                 }
+            });
+        });
+    }
+
+    /// A connection that is no more, though it had sent something.
+    fn deal_rest(&self, left: ConnectionState) {
+        let connect = self.connection(left.peer);
+        self.workers.deal(move |worker, seat| {
+            spawn_local(async move {
+                let nothing = tokio::io::join(tokio::io::empty(), tokio::io::sink());
+                stream::resume(nothing, connect(worker, seat), &left.framer, left.held).await;
             });
         });
     }

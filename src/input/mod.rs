@@ -1,17 +1,19 @@
 //! Inputs: sockets → batches. A kind is one file with a `Config` and a `plan`, and one word in the list below.
 
 mod datagram;
+mod handover;
 mod listener;
 mod names;
 mod stream;
 mod worker;
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Address, Scope};
@@ -21,7 +23,8 @@ use crate::metrics::{InputCounters, Limited};
 use crate::net::tls::ServerTls;
 use crate::route;
 
-pub use listener::{Given, Opened, open};
+pub use handover::{ConnectionState, Kept};
+pub use listener::{Given, Opened, open, resume};
 pub use names::Names;
 pub use worker::{Worker, Workers};
 
@@ -182,6 +185,8 @@ pub struct Shared {
     pub counters: Arc<InputCounters>,
     /// Cancelled when the input ends: what was read is delivered, nothing more is read.
     pub stop: CancellationToken,
+    /// Set before `stop`, where the connections go to another process.
+    pub heir: OnceLock<UnboundedSender<Kept>>,
     log: Log,
 }
 
@@ -213,6 +218,7 @@ impl Shared {
             settings: ArcSwap::from_pointee(plan.settings.clone()),
             counters: Arc::default(),
             stop: CancellationToken::new(),
+            heir: OnceLock::new(),
             log: Log::default(),
         }
     }

@@ -5,22 +5,24 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::handover::{ConnectionState, Keep, Kept};
 use super::worker::{Seat, count_errors};
 use super::{Shared, Worker};
-use crate::frame::{Event, Framer};
+use crate::frame::{Event, Framer, Saved};
 use crate::message::{Batch, Origin, Received};
 use crate::route::Touched;
-use crate::sys::reason;
+use crate::sys::{reason, socket};
 use crate::warn_limited;
 
 /// Asked of the kernel at a time; with 256-byte messages some five hundred of them.
@@ -66,10 +68,15 @@ enum Next {
 }
 
 /// Serves the stream to its end.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, connection: Connection) {
+pub(super) async fn serve<S: Keep>(stream: S, connection: Connection) {
+    resume(stream, connection, &Saved::default(), Vec::new()).await;
+}
+
+/// The same from where another process has left it.
+pub(super) async fn resume<S: Keep>(mut stream: S, connection: Connection, saved: &Saved, held: Vec<u8>) {
     let settings = connection.shared.settings.load_full();
-    let framer = Framer::new(settings.framing, settings.max_message);
-    let mut reading = Reading { framer, held: Vec::new(), touched: Touched::default(), fresh: true, paused: false };
+    let framer = Framer::resume(settings.framing, settings.max_message, saved);
+    let mut reading = Reading { framer, fresh: held.is_empty(), held, touched: Touched::default(), paused: false };
     let stopped = connection.shared.stop.cancelled();
     tokio::pin!(stopped);
     let mut last_byte = Instant::now();
@@ -92,6 +99,9 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, conn
             Next::Read => last_byte = Instant::now(),
             Next::Pause => connection.split(&mut reading, Event::Pause),
             Next::Closed | Next::Idle => break,
+            Next::Stop if S::KEEPABLE && connection.shared.heir.get().is_some() => {
+                return connection.hand_over(stream, reading);
+            }
             Next::Stop => {
                 // What has arrived was accepted by the kernel in our name.
                 let _ = timeout(LAST_READS, connection.read_what_is_there(&mut stream, &mut reading)).await;
@@ -106,6 +116,20 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, conn
 }
 
 impl Connection {
+    /// What has not been read stays in the socket.
+    fn hand_over(&self, stream: impl Keep, reading: Reading) {
+        let (Some(heir), Some(fd)) = (self.shared.heir.get(), stream.keep()) else { return };
+        let state = ConnectionState {
+            cookie: socket::cookie(fd.as_fd()).unwrap_or(0),
+            input: self.shared.name.to_string(),
+            peer: self.origin.peer,
+            framer: reading.framer.save(),
+            held: reading.held,
+        };
+        // Nobody takes it: it is closed, as at any stop.
+        let _ = heir.send(Kept { fd, state });
+    }
+
     /// One read into the thread's arena, behind what is held, and everything that follows from it; all of it within one
     /// poll, so that the arena is free whenever anybody waits.
     fn read<S: AsyncRead + Unpin>(&self, stream: &mut S, reading: &mut Reading, cx: &mut Context<'_>) -> Poll<Next> {

@@ -22,8 +22,13 @@ struct CapabilityData {
 }
 
 pub fn is_root() -> bool {
+    is_own(0)
+}
+
+/// The user that this process acts as.
+pub fn is_own(uid: u32) -> bool {
     // SAFETY: cannot fail.
-    unsafe { libc::geteuid() == 0 }
+    unsafe { libc::geteuid() == uid }
 }
 
 /// Becomes user and group for good, and keeps CAP_NET_BIND_SERVICE, so that a reload can open port 514 too. Must be

@@ -32,6 +32,16 @@ pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(octets.max(0) as u64)
 }
 
+/// A number that the socket has in every process (SO_COOKIE).
+pub fn cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let (mut value, mut size) = (0u64, size_of::<u64>() as u32);
+    // SAFETY: value and size live through the call, and the size given is the value's.
+    checked(unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_COOKIE, ptr::from_mut(&mut value).cast(), &mut size)
+    })?;
+    Ok(value)
+}
+
 /// How many datagrams the kernel has dropped on this socket since it was made (SO_MEMINFO: a look now and then costs
 /// less than SO_RXQ_OVFL's word with every datagram, and sees drops that nothing follows).
 pub fn drops(socket: BorrowedFd<'_>) -> io::Result<u32> {

@@ -1,0 +1,70 @@
+//! Open connections that go from one process to the next, with the beginning of a message where one has come.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
+
+use crate::frame::Saved;
+
+/// A connection and what has been found out about it.
+#[derive(Debug)]
+pub struct Kept {
+    pub fd: OwnedFd,
+    pub state: ConnectionState,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionState {
+    /// SO_COOKIE: the same in every process.
+    pub cookie: u64,
+    /// The input's name.
+    pub input: String,
+    pub peer: Option<IpAddr>,
+    pub framer: Saved,
+    /// What has come of a message that is not whole.
+    pub held: Vec<u8>,
+}
+
+/// A stream of which only the descriptor matters can go to another process; a TLS session cannot.
+pub(super) trait Keep: AsyncRead + AsyncWrite + Unpin {
+    const KEEPABLE: bool;
+
+    fn keep(self) -> Option<OwnedFd>;
+}
+
+impl Keep for TcpStream {
+    const KEEPABLE: bool = true;
+
+    fn keep(self) -> Option<OwnedFd> {
+        self.into_std().ok().map(OwnedFd::from)
+    }
+}
+
+impl Keep for UnixStream {
+    const KEEPABLE: bool = true;
+
+    fn keep(self) -> Option<OwnedFd> {
+        self.into_std().ok().map(OwnedFd::from)
+    }
+}
+
+impl Keep for TlsStream<TcpStream> {
+    const KEEPABLE: bool = false;
+
+    fn keep(self) -> Option<OwnedFd> {
+        None
+    }
+}
+
+/// A connection that did not come along: what it had sent is all there is.
+impl Keep for tokio::io::Join<tokio::io::Empty, tokio::io::Sink> {
+    const KEEPABLE: bool = false;
+
+    fn keep(self) -> Option<OwnedFd> {
+        None
+    }
+}
