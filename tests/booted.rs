@@ -118,7 +118,7 @@ fn python_logs_through_ten_restarts_of_the_unit_without_losing_a_record() {
     assert!(!inside("broken").exists(), "Python's handler noticed: {}", said());
     let sent: usize = fs::read_to_string(inside("sent")).expect("a count").parse().expect("a number");
     let out = fs::read_to_string(inside("out")).expect("a file");
-    let expected: Vec<String> = (0..sent).map(|number| format!("number {number}")).collect();
+    let expected: Vec<String> = (0..sent).map(|number| format!("app: number {number}")).collect();
     assert!(sent > 100 * ROUNDS, "{sent} records");
     assert!(out.lines().eq(expected.iter().map(String::as_str)), "{sent} sent, {} there: {}", out.lines().count(), said());
     let log = fs::read_to_string(inside("log")).expect("a log");
