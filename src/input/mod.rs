@@ -1,5 +1,6 @@
 //! Inputs: sockets → batches. A kind is one file with a `Config` and a `plan`, and one word in the list below.
 
+mod bind;
 mod datagram;
 mod handover;
 mod listener;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
-use super::backlog::{Backlog, MOST, Store, unstored};
+use super::backlog::{BEHIND, Backlog, MOST, Store, unstored};
 use super::backoff::Backoff;
 use super::{DiskPlan, Hold, Output, Undelivered};
 use crate::metrics::{Limited, OutputCounters};
@@ -55,8 +55,11 @@ struct Drive {
     log: Limited,
     /// When the last delivery ended, and how long it took.
     last: (Instant, Duration),
-    /// When it is looked next whether what is on its way has arrived.
+    /// When it was looked last whether what is on its way has arrived, and how long after that it is looked again.
+    looked: Instant,
     look: Duration,
+    /// When some of it had arrived, or nothing was on its way.
+    progress: Instant,
     /// The queue is closed, and empty.
     drained: bool,
 }
@@ -85,7 +88,9 @@ pub fn start(
             failing_since: None,
             log: Limited::default(),
             last: (Instant::now(), Duration::ZERO),
+            looked: Instant::now(),
             look: FIRST_LOOK,
+            progress: Instant::now(),
             drained: false,
         };
         runtime.block_on(drive.run());
@@ -173,7 +178,7 @@ impl Drive {
             biased;
             Some(command) = self.commands.recv() => Woken::Command(command),
             more = self.backlog.fill(&mut self.batch, linger), if in_hands < MOST && !self.drained => Woken::Batch(more),
-            () = sleep(self.look), if in_hands > 0 => Woken::Confirm,
+            () = sleep_until(self.looked + self.look), if in_hands > 0 => Woken::Confirm,
         }
     }
 
@@ -184,9 +189,17 @@ impl Drive {
         if before > 0 {
             self.output.confirm(&mut self.batch);
         }
-        let progress = open(&self.batch) < before;
-        self.look = if progress { FIRST_LOOK } else { (self.look * 2).min(LAST_LOOK) };
+        let after = open(&self.batch);
+        self.looked = Instant::now();
+        if after < before || after == 0 {
+            (self.look, self.progress) = (FIRST_LOOK, self.looked);
+        } else {
+            self.look = (self.look * 2).min(LAST_LOOK);
+        }
         self.backlog.acknowledge(&mut self.batch);
+        if self.progress.elapsed() > BEHIND {
+            self.backlog.secure(&mut self.batch);
+        }
     }
 
     /// The connection is closed in order; what has not arrived then goes to the disk, or is counted as lost.
@@ -258,7 +271,6 @@ impl Drive {
         match result {
             Ok(()) => {
                 self.recovered();
-                self.look = FIRST_LOOK;
                 self.confirm();
                 true
             }

@@ -59,7 +59,8 @@ kinds!(discard, file, forward, stdout);
 /// Where records go in the end.
 pub trait Output: Send {
     /// Delivers the pending records of the chunks and settles each that the destination has. What it could not deliver
-    /// is tried again, or given up, as the error says. Dropping the future breaks off.
+    /// is tried again, or given up, as the error says; what it has left without an error goes on at once. Dropping the
+    /// future breaks off.
     fn deliver<'a>(&'a mut self, batch: &'a mut [Chunk]) -> Delivery<'a>;
 
     /// Settles what has arrived of what was on its way ([`State::Sent`]), and calls back what never will. Asked after each

@@ -8,7 +8,7 @@ mod relp;
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use toml::Spanned;
 
@@ -83,6 +83,8 @@ impl Settings {
 
 /// Long enough for a far upstream under load, short enough that fail-over is of use.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// After so long what has arrived is acknowledged, and the rest goes on: so much may go twice when the process is killed.
+const LONGEST: Duration = Duration::from_millis(20);
 /// Memory for an upstream that is away; the other outputs share what is left.
 const QUEUE: usize = 64 << 20;
 
@@ -183,6 +185,7 @@ impl Output for Forward {
     fn deliver<'a>(&'a mut self, batch: &'a mut [Chunk]) -> Delivery<'a> {
         Box::pin(async move {
             let mut failures = Vec::new();
+            let started = Instant::now();
             while let Some(next) = batch.iter().position(|chunk| chunk.pending() > 0) {
                 let link = self.ready_link(batch, &mut failures).await.map_err(Undelivered::Retry)?;
                 // What broke meanwhile stands before it, perhaps.
@@ -195,6 +198,8 @@ impl Output for Forward {
                     if failures.len() >= self.links.len() {
                         return Err(Undelivered::Retry(failures.join("; ")));
                     }
+                } else if started.elapsed() > LONGEST {
+                    return Ok(());
                 }
             }
             Ok(())

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
@@ -17,6 +17,8 @@ use crate::sys::reason;
 const WINDOW: usize = 128;
 /// A server acknowledges when it has stored a message, and may have to wait for that itself.
 const ACKNOWLEDGED: Duration = Duration::from_secs(90);
+/// So long a full window is waited for before others have a look at it.
+const LOOK: Duration = Duration::from_millis(20);
 const READ_BYTES: usize = 16 << 10;
 /// No answer is longer.
 const LONGEST_ANSWER: usize = 128 << 10;
@@ -35,6 +37,8 @@ pub(super) struct Session {
     outcomes: Vec<State>,
     received: Vec<u8>,
     frames: Vec<u8>,
+    /// When something was acknowledged, or nothing was on its way.
+    progress: Instant,
     /// The server has said that it closes.
     closed: bool,
 }
@@ -49,6 +53,7 @@ impl Session {
             outcomes: Vec::new(),
             received: Vec::new(),
             frames: Vec::new(),
+            progress: Instant::now(),
             closed: false,
         };
         let offers = format!("relp_version=0\nrelp_software={SOFTWARE}\ncommands=syslog");
@@ -71,13 +76,20 @@ impl Session {
         }
     }
 
-    /// Sends what is pending; waits for answers where too many messages are on their way.
+    /// Sends what is pending; waits a little for answers where too many messages are on their way, and leaves the rest.
     pub(super) async fn send(&mut self, chunk: &mut Chunk, timeout: Duration) -> Result<(), String> {
         while chunk.pending() > 0 {
             if self.under_way.len() >= WINDOW {
-                within(timeout.max(ACKNOWLEDGED), "it acknowledged nothing", self.answered()).await?;
+                match tokio::time::timeout(LOOK, self.answered()).await {
+                    Ok(answered) => answered?,
+                    Err(_) if self.progress.elapsed() < timeout.max(ACKNOWLEDGED) => return Ok(()),
+                    Err(_) => return Err("it acknowledged nothing".to_owned()),
+                }
             }
             let room = WINDOW - self.under_way.len();
+            if self.under_way.is_empty() {
+                self.progress = Instant::now();
+            }
             let some: Vec<_> = chunk.to_send().map(|(i, record)| (i, record.body)).take(room).collect();
             for (i, body) in some {
                 relp::write(self.number, "syslog", body.of(&chunk.bytes), &mut self.frames);
@@ -151,6 +163,7 @@ impl Session {
         while let Some((_, Some(state))) = self.under_way.front() {
             self.outcomes.push(*state);
             self.under_way.pop_front();
+            self.progress = Instant::now();
         }
         Ok(())
     }
