@@ -130,6 +130,31 @@ fn fail_over_takes_the_next_and_comes_back_to_the_first() {
     assert_eq!(all, numbers(10, sent));
 }
 
+/// For a load balancer on the way: every hundred messages another connection, and none lost or doubled between them.
+#[test]
+fn a_connection_is_made_anew_after_some_messages() {
+    let upstream = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let forward =
+        format!("to = [\"tcp://{}\"]\nframing = \"newline\"\nrebind-messages = 100", upstream.local_addr().expect("an address"));
+    let server = Server::start(&config(&forward));
+    let readers = std::thread::spawn(move || {
+        let (mut lines, mut connections) = (Vec::new(), 0);
+        while lines.len() < 1_000 {
+            let (stream, _) = upstream.accept().expect("it comes");
+            lines.extend(BufReader::new(stream).lines().map(|line| line.expect("a line")).take(1_000 - lines.len()));
+            connections += 1;
+        }
+        (lines, connections)
+    });
+    for first in (0..1_000).step_by(50) {
+        send(server.address("tcp"), first, 50);
+        server.lines("logs/all.log", first + 50);
+    }
+    let (lines, connections) = readers.join().expect("no panic");
+    assert_eq!(lines, numbers(0, 1_000));
+    assert!((5..=20).contains(&connections), "{connections} connections");
+}
+
 #[test]
 fn round_robin_uses_all_targets() {
     let upstreams: Vec<_> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();

@@ -36,6 +36,9 @@ pub(super) struct Link {
     tls: Option<ClientTls>,
     timeout: Duration,
     socket: Option<Connected>,
+    /// When it was connected, and how many messages have gone since.
+    since: Instant,
+    sent: u64,
     /// Octets that the socket has taken.
     written: u64,
     /// For each record on its way, what `written` was behind it.
@@ -66,12 +69,16 @@ pub(super) enum Outcomes {
 
 impl Link {
     pub(super) fn new(target: Target, tls: Option<ClientTls>, timeout: Duration) -> Self {
-        Self { target, tls, timeout, socket: None, written: 0, ends: VecDeque::new(), arrived: 0, answered: Vec::new(), unneeded: false, attempt: None, tried: None }
+        Self { target, tls, timeout, socket: None,
+            since: Instant::now(),
+            sent: 0,
+            written: 0, ends: VecDeque::new(), arrived: 0, answered: Vec::new(), unneeded: false, attempt: None, tried: None }
     }
 
     /// Sends what is pending; on failure the connection is closed.
     pub(super) async fn send(&mut self, chunk: &mut Chunk) -> Result<(), String> {
         self.unneeded = false;
+        let before = chunk.pending();
         let mut sending = Sending { chunk, written: &mut self.written, ends: &mut self.ends, timeout: self.timeout };
         let result = match self.socket.as_mut() {
             None => Err("not connected".to_owned()),
@@ -80,6 +87,7 @@ impl Link {
             Some(Connected::Tls(stream)) => sending.tls(stream).await,
             Some(Connected::Relp(session)) => session.send(sending.chunk, self.timeout).await,
         };
+        self.sent += (before - sending.chunk.pending()) as u64;
         result.map_err(|why| {
             self.lose();
             self.tried = Some(Instant::now());
@@ -114,8 +122,7 @@ impl Link {
 
     fn close_if_unneeded(&mut self) {
         if self.unneeded
-            && self.ends.is_empty()
-            && !matches!(&self.socket, Some(Connected::Relp(session)) if !session.is_empty())
+            && self.is_idle()
             && let Some(mut socket) = self.socket.take()
         {
             tokio::spawn(async move { socket.close().await });
@@ -134,6 +141,17 @@ impl Link {
     /// What was on its way is called back.
     pub(super) fn forget(&mut self) {
         self.ends.clear();
+    }
+
+    /// How much of its time and messages a connection has had.
+    pub(super) fn wear(&self, messages: u64, time: Option<Duration>) -> f64 {
+        let by_time = time.map_or(0.0, |time| self.since.elapsed().as_secs_f64() / time.as_secs_f64().max(0.001));
+        by_time.max(self.sent as f64 / messages as f64)
+    }
+
+    /// Nothing is on its way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.ends.is_empty() && !matches!(&self.socket, Some(Connected::Relp(session)) if !session.is_empty())
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -161,7 +179,7 @@ impl Link {
 
     fn use_now(&mut self, socket: Connected) {
         self.lose();
-        self.written = 0;
+        (self.written, self.sent, self.since) = (0, 0, Instant::now());
         self.socket = Some(socket);
     }
 

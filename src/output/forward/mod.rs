@@ -41,6 +41,10 @@ pub struct Config {
     pub peers: Vec<Spanned<String>>,
     /// For a connection, a handshake, and a write without progress.
     pub timeout: Option<Period>,
+    /// A connection is made anew after so many messages, for a load balancer on the way.
+    pub rebind_messages: Option<u64>,
+    /// And after so long.
+    pub rebind_after: Option<Period>,
     #[serde(default)]
     pub queue: QueueConfig,
 }
@@ -67,6 +71,8 @@ struct Settings {
     timeout: Duration,
     tls: Option<ClientTls>,
     envelope: Envelope,
+    rebind_messages: u64,
+    rebind_after: Option<Duration>,
 }
 
 impl Settings {
@@ -103,7 +109,15 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
             None
         }
     };
-    let settings = Settings { targets, balance: config.balance, timeout: config.timeout.map_or(TIMEOUT, |time| time.0), tls, envelope };
+    let settings = Settings {
+        targets,
+        balance: config.balance,
+        timeout: config.timeout.map_or(TIMEOUT, |time| time.0),
+        tls,
+        envelope,
+        rebind_messages: config.rebind_messages.unwrap_or(u64::MAX).max(1),
+        rebind_after: config.rebind_after.map(|time| time.0),
+    };
     let mut plan = Plan {
         name: config.name.as_str().into(),
         kind: "forward",
@@ -255,7 +269,9 @@ impl Forward {
         let connected = order.iter().copied().find(|link| self.links[*link].is_connected());
         if let Some(chosen) = connected {
             self.tend(chosen, &order);
-            return Ok(chosen);
+            if !self.renew(chosen, batch).await {
+                return Ok(chosen);
+            }
         }
         for link in order {
             match self.links[link].connect().await {
@@ -264,6 +280,23 @@ impl Forward {
             }
         }
         Err(reasons.join("; "))
+    }
+
+    /// A connection that has been used for long enough is closed as soon as nothing is on its way, or when it has been used
+    /// for twice as long. True: it is closed.
+    async fn renew(&mut self, link: usize, batch: &mut [Chunk]) -> bool {
+        let wear = self.links[link].wear(self.settings.rebind_messages, self.settings.rebind_after);
+        if wear < 1.0 {
+            return false;
+        }
+        settle(batch, link, &self.links[link].confirmed());
+        if self.links[link].is_idle() {
+            self.links[link].close();
+        } else if wear >= 2.0 {
+            self.links[link].finish().await;
+            self.broken(link, batch);
+        }
+        !self.links[link].is_connected()
     }
 
     /// In which the links are preferred.
