@@ -85,9 +85,9 @@ impl Inheritance {
         inheritance
     }
 
-    /// Ours now: systemd's copies would keep connections open that we close.
-    pub(super) fn accept(state_dir: &Path) {
-        for name in [CONNECTION, SOCKET] {
+    /// Ours now: systemd's copies would keep connections open that we close, and the file would be read once more.
+    pub(super) fn accept(state_dir: &Path, keep_descriptors: bool) {
+        for name in [CONNECTION, SOCKET].into_iter().filter(|_| keep_descriptors) {
             let _ = sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
         }
         let _ = fs::remove_file(state_dir.join(FILE));

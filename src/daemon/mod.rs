@@ -153,9 +153,7 @@ impl Daemon {
         let names = Arc::new(Names::new(hostnames));
         inputs.apply(planned, opened, &workers, &names).map_err(system)?;
         inputs.resume(inherited.connections, &workers, &names);
-        if succession.keep_descriptors {
-            Inheritance::accept(&server.state_dir);
-        }
+        Inheritance::accept(&server.state_dir, succession.keep_descriptors);
         let control = Control::open(&server.state_dir);
         let mut daemon = Self {
             path: path.to_owned(),

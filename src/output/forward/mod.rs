@@ -16,7 +16,7 @@ use super::{Closing, Delivery, DiskPlan, Output, OutputScope, Plan, QueueConfig,
 use crate::config::Period;
 use crate::net::target::{Scheme, Target};
 use crate::net::tls::{ClientFiles, ClientTls};
-use crate::queue::{Chunk, WhenFull};
+use crate::queue::{Chunk, State, WhenFull};
 use crate::route::Envelope;
 use crate::template::Escaping;
 
@@ -339,6 +339,10 @@ fn settle(batch: &mut [Chunk], link: usize, outcomes: &Outcomes) {
             }
         }
         Outcomes::Answered(states) => {
+            let rejected = states.iter().filter(|state| **state == State::Rejected).count();
+            if rejected > 0 {
+                tracing::warn!("an upstream has refused {rejected} messages by RELP; they are dropped and counted (`rejected`)");
+            }
             let mut states = states.as_slice();
             while !states.is_empty()
                 && let Some(chunk) = chunks.next()
