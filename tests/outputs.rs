@@ -3,10 +3,10 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 
-use common::{Server, free_port, has, wait_until};
+use common::{Server, free_port, has, send_numbers as send, wait_until};
 
 /// One input, files that must not wait, and a forward that is in trouble.
 fn config(forward: &str) -> String {
@@ -33,14 +33,6 @@ to = ["files", "up"]
 }
 
 const COUNT: usize = 20_000;
-
-fn send(address: SocketAddr, from: usize, count: usize) {
-    let mut stream = TcpStream::connect(address).expect("connected");
-    let text: String = (from..from + count).map(|i| format!("<14>1 - h a - - - {i}\n")).collect();
-    stream.write_all(text.as_bytes()).expect("sent");
-    stream.shutdown(std::net::Shutdown::Write).expect("open");
-    stream.read_to_end(&mut Vec::new()).expect("closed in order");
-}
 
 fn numbers(from: usize, count: usize) -> Vec<String> {
     (from..from + count).map(|i| i.to_string()).collect()

@@ -3,11 +3,11 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::{PENSTOCK, Server, TempDir, free_port, has, wait_until};
+use common::{PENSTOCK, Server, TempDir, free_port, has, send_numbers as send, wait_until};
 
 /// One input, one upstream, and a state folder that outlives the server.
 fn config(state: &Path, port: u16, framing: &str, queue: &str) -> String {
@@ -32,14 +32,6 @@ to = ["up"]
 "#,
         state.display()
     )
-}
-
-fn send(address: SocketAddr, from: usize, count: usize) {
-    let mut stream = TcpStream::connect(address).expect("connected");
-    let text: String = (from..from + count).map(|i| format!("<14>1 - h a - - - {i}\n")).collect();
-    stream.write_all(text.as_bytes()).expect("sent");
-    stream.shutdown(Shutdown::Write).expect("open");
-    stream.read_to_end(&mut Vec::new()).expect("closed in order");
 }
 
 fn numbers(range: std::ops::Range<usize>) -> Vec<String> {

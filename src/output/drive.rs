@@ -300,9 +300,8 @@ impl Drive {
         }
     }
 
-    /// What is delivered makes room for more, so that one place that fails does not keep the others waiting.
+    /// What was delivered and is acknowledged makes room for more, so that one place that fails does not keep the others waiting.
     fn go_on_beside(&mut self) {
-        self.backlog.acknowledge(&mut self.batch);
         let lent: usize = self.batch.iter().map(Chunk::cost).sum();
         if lent < MOST {
             self.backlog.extend(&mut self.batch, MOST - lent);

@@ -184,6 +184,15 @@ fn placed(config: &str, folder: &Path) -> String {
     config.replace("{dir}", &folder.display().to_string())
 }
 
+/// Sends messages whose texts are these numbers over one connection; returns when the server has read them.
+pub fn send_numbers(address: SocketAddr, from: usize, count: usize) {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    let text: String = (from..from + count).map(|i| format!("<14>1 - h a - - - {i}\n")).collect();
+    stream.write_all(text.as_bytes()).expect("sent");
+    stream.shutdown(std::net::Shutdown::Write).expect("open");
+    stream.read_to_end(&mut Vec::new()).expect("closed in order");
+}
+
 pub fn http_get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("connected");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");

@@ -1,4 +1,4 @@
-//! `[[output.forward]]`: records to an upstream server by UDP, TCP or TLS.
+//! `[[output.forward]]`: records to an upstream server by UDP, TCP, TLS or RELP.
 //!
 //! Several targets by fail-over (the first that answers, and back to an earlier one as soon as it does) or in turn. A
 //! dead target is tried in the background while another one works, so that it delays nothing.
@@ -142,7 +142,9 @@ fn targets(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<Vec<Targe
     let mut wrong = false;
     for text in config.to.as_ref() {
         let what = match Target::parse(text.as_ref()) {
-            Ok(target) if target.scheme == Scheme::Unix => "a forward goes to `udp://`, `tcp://`, `tls://`, `relp://` or `relps://`".to_owned(),
+            Ok(target) if target.scheme == Scheme::Unix => {
+                "a forward goes to `udp://`, `tcp://`, `tls://`, `relp://` or `relps://`".to_owned()
+            }
             Ok(target) if targets.first().is_some_and(|first| first.scheme != target.scheme) => {
                 "the targets of one output are of one kind: give the others an output of their own".to_owned()
             }
@@ -200,13 +202,13 @@ impl Output for Forward {
         Box::pin(async move {
             let mut failures = Vec::new();
             let started = Instant::now();
-            while let Some(next) = batch.iter().position(|chunk| chunk.pending() > 0) {
+            while batch.iter().any(|chunk| chunk.pending() > 0) {
                 let link = self.ready_link(batch, &mut failures).await.map_err(Undelivered::Retry)?;
-                // What broke meanwhile stands before it, perhaps.
-                let next = batch.iter().position(|chunk| chunk.pending() > 0).unwrap_or(next);
-                self.settings.adapt(&mut batch[next]);
-                batch[next].carrier = link;
-                if let Err(why) = self.links[link].send(&mut batch[next]).await {
+                // Only now: what has just been called back may stand before what was pending.
+                let Some(chunk) = batch.iter_mut().find(|chunk| chunk.pending() > 0) else { break };
+                self.settings.adapt(chunk);
+                chunk.carrier = link;
+                if let Err(why) = self.links[link].send(chunk).await {
                     self.broken(link, batch);
                     failures.push(why);
                     if failures.len() >= self.links.len() {
@@ -242,7 +244,8 @@ impl Output for Forward {
 
 impl Forward {
     fn new(settings: Settings) -> Self {
-        let links = settings.targets.iter().map(|target| Link::new(target.clone(), settings.clone().tls, settings.timeout)).collect();
+        let links =
+            settings.targets.iter().map(|target| Link::new(target.clone(), settings.clone().tls, settings.timeout)).collect();
         Self { settings, links, next: 0 }
     }
 

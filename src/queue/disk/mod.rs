@@ -25,7 +25,7 @@ use cursor::Cursor;
 use folder::{Folder, Handle, OnDisk};
 use read::Reader;
 use record::Stored;
-use segment::{Contents, HEADER, SET_ASIDE, Segment};
+use segment::{Contents, ENDING, HEADER, SET_ASIDE, Segment};
 
 /// When what was appended is made to survive a power cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,12 +218,7 @@ impl Disk {
             result = Err(Trouble::Disk(error));
         }
         segment.bytes = at;
-        let mut next = first;
-        for chunk in &mut chunks[..done] {
-            chunk.stored = Some(next);
-            chunk.receipts.clear();
-            next += chunk.open() as u64;
-        }
+        note_stored(&mut chunks[..done], first);
         self.contents.next = number;
         if !usable {
             self.end_segment();
@@ -280,12 +275,7 @@ impl Disk {
         segment.bytes += self.scratch.len() as u64;
         let place = self.contents.segments.partition_point(|other| other.first < segment.first);
         self.contents.segments.insert(place, segment);
-        let mut number = segment.first;
-        for chunk in chunks {
-            chunk.stored = Some(number);
-            chunk.receipts.clear();
-            number += chunk.open() as u64;
-        }
+        note_stored(chunks, segment.first);
         self.counters.stored.add(pending);
         self.count();
         Ok(())
@@ -298,7 +288,7 @@ impl Disk {
             if let Some(writer) = &self.writer {
                 writer.sync().map_err(Trouble::Disk)?;
             }
-            self.end_segment();
+            self.writer = None;
         }
         if self.writer.is_some() {
             return Ok(());
@@ -378,7 +368,7 @@ impl Disk {
 /// The folder has nothing but what a queue leaves behind: no segment, damaged or not.
 pub fn is_empty(path: &Path) -> io::Result<bool> {
     let names = OnDisk::look(path).list()?;
-    Ok(!names.iter().any(|name| name.ends_with(".segment") || name.ends_with(SET_ASIDE)))
+    Ok(!names.iter().any(|name| name.ends_with(ENDING) || name.ends_with(SET_ASIDE)))
 }
 
 /// How many segments have been set aside.
@@ -395,6 +385,16 @@ pub fn is_in_use(path: &Path) -> io::Result<bool> {
 pub fn delete(path: &Path) -> io::Result<()> {
     let _owned = OnDisk::own(path)?;
     std::fs::remove_dir_all(path)
+}
+
+/// The chunks have these numbers on disk: whoever waits for them to be safe is told.
+fn note_stored(chunks: &mut [Chunk], first: u64) {
+    let mut number = first;
+    for chunk in chunks {
+        chunk.stored = Some(number);
+        chunk.receipts.clear();
+        number += chunk.open() as u64;
+    }
 }
 
 fn encode(chunk: &Chunk, first: u64, seed: u64, out: &mut Vec<u8>) {

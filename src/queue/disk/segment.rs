@@ -11,7 +11,7 @@ use super::record::{self, Decoded, Stored};
 
 /// A file begins with this, for those who look into it; nothing depends on it.
 pub(super) const HEADER: &[u8; 16] = b"penstock queue\n\n";
-const ENDING: &str = ".segment";
+pub(super) const ENDING: &str = ".segment";
 /// Set aside: something in it cannot be read.
 pub(super) const SET_ASIDE: &str = ".damaged";
 
