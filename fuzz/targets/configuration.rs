@@ -34,6 +34,10 @@ fn lie_inside(errors: &Errors, text: &str) {
         // What `lines` does not count: the empty one behind the last line feed.
         let found = text.split('\n').nth(line.wrapping_sub(1));
         let found = found.unwrap_or_else(|| panic!("{problem}: there are {} lines", text.split('\n').count()));
-        assert!((1..=found.chars().count() + 1).contains(&column), "{problem}: the line has {} characters", found.chars().count());
+        assert!(
+            (1..=found.chars().count() + 1).contains(&column),
+            "{problem}: the line has {} characters",
+            found.chars().count()
+        );
     }
 }

@@ -8,7 +8,8 @@ use penstock::route::Selector;
 fuzz_target!(|text: &str| match Selector::compile(text) {
     Err(error) => assert!(error.offset <= text.len() && text.is_char_boundary(error.offset)),
     Ok(selector) => {
-        let taken = |selector: &Selector| (0..=191).filter_map(Priority::new).filter(|priority| selector.takes(*priority)).count();
+        let taken =
+            |selector: &Selector| (0..=191).filter_map(Priority::new).filter(|priority| selector.takes(*priority)).count();
         // One `;` may stand at the end.
         let text = text.trim_end().strip_suffix(';').unwrap_or(text);
         let and = |more| Selector::compile(&format!("{text};{more}")).expect("what compiled alone compiles with more behind it");

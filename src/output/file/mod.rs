@@ -117,7 +117,9 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         shed_above: 1.0,
         form: settings.base.display().to_string(),
         print: format!("{settings:?}"),
-        make: Box::new(move |counters| Box::new(Files { store: Store::new(settings.clone()), last: (0, 0), counters: counters.clone() })),
+        make: Box::new(move |counters| {
+            Box::new(Files { store: Store::new(settings.clone()), last: (0, 0), counters: counters.clone() })
+        }),
     };
     config.queue.apply(&mut plan, scope.scope);
     Some(plan)

@@ -159,7 +159,11 @@ impl Store {
             }
             Err(NoFile::TooMany) => {
                 let most = self.settings.new_files;
-                warn_limited!(self.log, "more than {most} new files in a minute (new-files): {shown} and others go to {}", self.fall_back());
+                warn_limited!(
+                    self.log,
+                    "more than {most} new files in a minute (new-files): {shown} and others go to {}",
+                    self.fall_back()
+                );
             }
         }
         self.redirected += 1;
@@ -233,7 +237,9 @@ impl Store {
         for slot in std::mem::take(&mut self.touched) {
             let open = &mut self.slots[slot];
             let (mut written, mut result) = open.write(batch, &mut self.gathered);
-            if self.settings.sync == Sync::Batch && let Err(error) = open.file.sync_data() {
+            if self.settings.sync == Sync::Batch
+                && let Err(error) = open.file.sync_data()
+            {
                 // What the kernel did not keep is written again.
                 (written, open.partial, result) = (0, 0, Err(error));
             }
@@ -367,7 +373,16 @@ fn gather<'b>(mut bodies: impl Iterator<Item = &'b [u8]>, gathered: &'b mut Vec<
 fn classified(error: io::Error) -> NoFile {
     match error.raw_os_error() {
         Some(
-            libc::EACCES | libc::EILSEQ | libc::EINVAL | libc::EISDIR | libc::ELOOP | libc::ENAMETOOLONG | libc::ENOTDIR | libc::ENXIO | libc::EPERM | libc::EXDEV,
+            libc::EACCES
+            | libc::EILSEQ
+            | libc::EINVAL
+            | libc::EISDIR
+            | libc::ELOOP
+            | libc::ENAMETOOLONG
+            | libc::ENOTDIR
+            | libc::ENXIO
+            | libc::EPERM
+            | libc::EXDEV,
         )
         | None => NoFile::Path(error),
         Some(_) => NoFile::Retry(error),

@@ -15,9 +15,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::relp::Session;
 use super::within;
+use crate::message::Span;
 use crate::net::target::{Place, Scheme, Target};
 use crate::net::tls::{self, ClientTls};
-use crate::message::Span;
 use crate::queue::{Chunk, Record, Run, State};
 use crate::sys::{datagram, reason, socket};
 
@@ -69,10 +69,21 @@ pub(super) enum Outcomes {
 
 impl Link {
     pub(super) fn new(target: Target, tls: Option<ClientTls>, timeout: Duration) -> Self {
-        Self { target, tls, timeout, socket: None,
+        Self {
+            target,
+            tls,
+            timeout,
+            socket: None,
             since: Instant::now(),
             sent: 0,
-            written: 0, ends: VecDeque::new(), arrived: 0, answered: Vec::new(), unneeded: false, attempt: None, tried: None }
+            written: 0,
+            ends: VecDeque::new(),
+            arrived: 0,
+            answered: Vec::new(),
+            unneeded: false,
+            attempt: None,
+            tried: None,
+        }
     }
 
     /// Sends what is pending; on failure the connection is closed.
@@ -160,7 +171,9 @@ impl Link {
 
     /// Takes over what was connected in the background, and finds out a peer that closed while nothing was sent.
     pub(super) fn look(&mut self) {
-        if self.attempt.as_ref().is_some_and(JoinHandle::is_finished) && let Some(attempt) = self.attempt.take() {
+        if self.attempt.as_ref().is_some_and(JoinHandle::is_finished)
+            && let Some(attempt) = self.attempt.take()
+        {
             // It has finished: nothing is waited for.
             if let Some(Ok(Ok(socket))) = finished(attempt) {
                 self.use_now(socket);
@@ -275,9 +288,7 @@ async fn connect(target: Target, tls: Option<ClientTls>, timeout: Duration) -> R
             let stream = within(timeout, "the TLS handshake was not over", tls::connect(stream, host, &tls)).await?;
             Ok(Connected::Tls(Box::new(stream)))
         }
-        None if target.scheme == Scheme::Relp => {
-            Ok(Connected::Relp(Box::new(Session::open(Box::new(stream), timeout).await?)))
-        }
+        None if target.scheme == Scheme::Relp => Ok(Connected::Relp(Box::new(Session::open(Box::new(stream), timeout).await?))),
         None => Ok(Connected::Tcp(stream)),
     }
 }

@@ -52,7 +52,10 @@ fn a_link_or_folder_in_the_way_sends_records_to_the_fall_back_file() {
     symlink(&outside, base.join("host")).expect("a link");
     symlink(outside.join("target"), base.join("link.log")).expect("a link");
     let mut store = store(&base, 10);
-    let mut batch = [chunk(&base, &[("host/a.log", "1\n"), ("link.log", "2\n"), ("dir.log", "3\n"), ("../escape.log", "4\n"), ("good.log", "5\n")])];
+    let mut batch = [chunk(
+        &base,
+        &[("host/a.log", "1\n"), ("link.log", "2\n"), ("dir.log", "3\n"), ("../escape.log", "4\n"), ("good.log", "5\n")],
+    )];
     store.write(&mut batch).expect("written");
     assert_eq!(fs::read_dir(&outside).expect("a folder").count(), 0, "nothing left the folder");
     assert!(!folder.path().join("escape.log").exists());
