@@ -151,7 +151,7 @@ impl Running {
         let store = plan.disk.map(|disk| open(plan, disk, &queue, state_dir)).transpose()?;
         let output = (plan.make)(&counters);
         let handle = drive::start(plan.name.clone(), output, queue.clone(), store, counters.clone());
-        let handle = handle.map_err(|error| Error::System(format!("a thread cannot be started: {}", reason(&error))))?;
+        let handle = handle.map_err(|error| Error::System(format!("its thread cannot be started: {}", reason(&error))))?;
         let (name, form, print) = (plan.name.clone(), plan.form.clone(), plan.print.clone());
         Ok(Self { name, kind: plan.kind, form, print, disk: plan.disk, queue, counters, handle })
     }

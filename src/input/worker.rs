@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::runtime::LocalOptions;
+use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{spawn_local, yield_now};
 
@@ -79,7 +79,21 @@ impl Workers {
         for i in 0..count {
             let (jobs, inbox) = mpsc::unbounded_channel();
             let pipeline = pipeline.clone();
-            let thread = std::thread::Builder::new().name(format!("reader-{i}")).spawn(move || run(inbox, pipeline))?;
+            let (ready, is_ready) = std::sync::mpsc::channel();
+            let thread = std::thread::Builder::new().name(format!("reader-{i}")).spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+                match runtime {
+                    Ok(runtime) => {
+                        drop(ready);
+                        run(runtime, inbox, pipeline);
+                    }
+                    Err(error) => drop(ready.send(error)),
+                }
+            })?;
+            // Nothing is said where all is well.
+            if let Ok(error) = is_ready.recv() {
+                return Err(error);
+            }
             workers.threads.push(thread);
             workers.handles.push(Handle { jobs, connections: Arc::default() });
         }
@@ -137,9 +151,7 @@ impl Workers {
     }
 }
 
-fn run(mut inbox: mpsc::UnboundedReceiver<Job>, pipeline: Arc<Pipeline>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-    let runtime = runtime.expect("a runtime needs a few descriptors");
+fn run(runtime: LocalRuntime, mut inbox: mpsc::UnboundedReceiver<Job>, pipeline: Arc<Pipeline>) {
     let worker = Rc::new(Worker {
         buffers: RefCell::default(),
         outbox: RefCell::new(Outbox::new(pipeline)),

@@ -73,10 +73,10 @@ pub fn start(
     counters: Arc<OutputCounters>,
 ) -> io::Result<Handle> {
     let (sender, commands) = unbounded_channel();
+    // Here, where there may be no descriptors for it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // The kernel keeps fifteen bytes of a thread's name.
     let thread = std::thread::Builder::new().name(format!("out {name}")).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.expect("a runtime needs a few descriptors");
         let drive = Drive {
             backlog: Backlog { name: name.clone(), queue, store, log: Limited::default() },
             name,

@@ -20,7 +20,7 @@ impl Folder {
         std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map(|file| Self(file.into()))
     }
 
-    /// Opens a regular file for appending. The kernel refuses what would leave the folder or pass through a link
+    /// Opens a regular file for appending, and for reading where that is allowed. The kernel refuses what would leave the folder or pass through a link
     /// (RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS).
     pub fn append(&self, path: &CStr) -> io::Result<File> {
         self.regular(path, 0, 0)
@@ -33,8 +33,12 @@ impl Folder {
 
     fn regular(&self, path: &CStr, create: i32, mode: u32) -> io::Result<File> {
         // O_NONBLOCK: a FIFO that stands in the place of a file must not hang us.
-        let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY | create;
-        let file = File::from(self.open_beneath(path, flags, mode)?);
+        let flags = libc::O_APPEND | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY | create;
+        let opened = match self.open_beneath(path, flags | libc::O_RDWR, mode) {
+            Err(error) if error.raw_os_error() == Some(libc::EACCES) => self.open_beneath(path, flags | libc::O_WRONLY, mode),
+            other => other,
+        };
+        let file = File::from(opened?);
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("not a regular file"));
         }

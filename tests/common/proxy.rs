@@ -2,12 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 /// Passes bytes on in both directions.
 pub struct Proxy {
     pub port: u16,
     open: Arc<Mutex<Vec<TcpStream>>>,
+    stalled: Arc<AtomicBool>,
 }
 
 impl Proxy {
@@ -15,9 +17,14 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
-        let known = open.clone();
+        let stalled = Arc::<AtomicBool>::default();
+        let (known, stalls) = (open.clone(), stalled.clone());
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
+                if stalls.load(SeqCst) {
+                    known.lock().expect("no panic").push(client);
+                    continue;
+                }
                 let Ok(server) = TcpStream::connect(target) else { continue };
                 known.lock().expect("no panic").extend([&client, &server].map(|stream| stream.try_clone().expect("a handle")));
                 let (to, from) = (server.try_clone().expect("a handle"), client.try_clone().expect("a handle"));
@@ -25,7 +32,7 @@ impl Proxy {
                 std::thread::spawn(move || pump(server, client));
             }
         });
-        Self { port, open }
+        Self { port, open, stalled }
     }
 
     /// Breaks what is open now, in the middle of whatever goes through it; how many connections.
@@ -33,6 +40,12 @@ impl Proxy {
         let broken: Vec<_> = self.open.lock().expect("no panic").drain(..).collect();
         broken.iter().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
         broken.len() / 2
+    }
+
+    /// From now on what is accepted is not read, or is passed on again; what is open is broken.
+    pub fn stall(&self, stalled: bool) {
+        self.stalled.store(stalled, SeqCst);
+        self.cut();
     }
 }
 

@@ -28,6 +28,10 @@ impl Running {
         self.0.stdin.take()
     }
 
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args([format!("-{name}"), self.0.id().to_string()]).status().expect("kill runs");
         assert!(status.success());

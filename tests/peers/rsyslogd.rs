@@ -1,7 +1,7 @@
 //! A running rsyslogd in a folder of its own.
 
 use std::net::UdpSocket;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Running, is_listening};
@@ -15,15 +15,20 @@ pub struct Rsyslogd {
 impl Rsyslogd {
     /// Starts on the configuration; `{dir}` in it is its folder. What listens says so: see [`Rsyslogd::port`].
     pub fn start(config: &str) -> Self {
+        Self::start_with(&format!("global(workDirectory=\"{{dir}}\")\n{config}"), |_, _| {})
+    }
+
+    /// On this configuration alone, with something done to the command in its folder.
+    pub fn start_with(config: &str, prepare: impl FnOnce(&mut Command, &Path)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path().display().to_string();
         let path = folder.path().join("rsyslog.conf");
-        let own = format!("global(workDirectory=\"{dir}\")\n");
-        std::fs::write(&path, own + &config.replace("{dir}", &dir)).expect("written");
+        std::fs::write(&path, config.replace("{dir}", &dir)).expect("written");
         let log = std::fs::File::create(folder.path().join("stderr")).expect("made");
         let mut command = Command::new("rsyslogd");
         command.env("PATH", path_with_sbin()).args(["-n", "-C", "-iNONE", "-f"]).arg(&path);
         command.stdout(log.try_clone().expect("a descriptor")).stderr(log);
+        prepare(&mut command, folder.path());
         Self { running: Running::start(&mut command), folder }
     }
 
@@ -51,10 +56,19 @@ impl Rsyslogd {
         self.read(below).lines().map(str::to_owned).collect()
     }
 
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// Ends it with this signal.
+    pub fn end(&mut self, signal: &str) {
+        self.running.signal(signal);
+        self.running.wait();
+    }
+
     /// Lets it deliver what it has, and end; all files below a folder of its.
     pub fn stop(mut self, below: &str) -> std::collections::HashMap<String, String> {
-        self.running.signal("TERM");
-        self.running.wait();
+        self.end("TERM");
         files(&self.path(below))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::time::Instant;
 
 use super::{Settings, Sync};
@@ -118,7 +118,7 @@ impl Store {
         std::mem::take(&mut self.redirected)
     }
 
-    /// The next record opens its file anew: a record cut by a full disk is then written whole.
+    /// The next record opens its file anew. One that was cut by a full disk is then written whole, on a line of its own.
     pub(super) fn close_all(&mut self) {
         self.by_path.clear();
         self.slots.clear();
@@ -263,7 +263,10 @@ impl Store {
             return Err(NoFile::Path(io::Error::from(io::ErrorKind::InvalidInput)));
         };
         match self.base()?.append(&name) {
-            Ok(file) => return Ok(file),
+            Ok(file) => {
+                end_line(&file).map_err(NoFile::Retry)?;
+                return Ok(file);
+            }
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(classified(error)),
             Err(_) => {}
         }
@@ -367,6 +370,16 @@ fn gather<'b>(mut bodies: impl Iterator<Item = &'b [u8]>, gathered: &'b mut Vec<
         gathered.extend_from_slice(next);
     }
     gathered
+}
+
+/// A line that was cut, by a full disk or the end of a process, stays a line of its own. What cannot be read is left as it is.
+fn end_line(mut file: &File) -> io::Result<()> {
+    let end = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if end > 0 && file.read_at(&mut last, end - 1).is_ok() && last != [b'\n'] {
+        file.write_all(b"\n")?;
+    }
+    Ok(())
 }
 
 /// Errors of one path, which no waiting mends while the others go on; and all the others.

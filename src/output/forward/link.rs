@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
-use tokio::net::{TcpStream, UdpSocket, lookup_host};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
@@ -16,6 +17,7 @@ use tokio_rustls::client::TlsStream;
 use super::relp::Session;
 use super::within;
 use crate::message::Span;
+use crate::net::lookup::lookup;
 use crate::net::target::{Place, Scheme, Target};
 use crate::net::tls::{self, ClientTls};
 use crate::queue::{Chunk, Record, Run, State};
@@ -267,10 +269,12 @@ async fn connect(target: Target, tls: Option<ClientTls>, timeout: Duration) -> R
     let Place::Host { host, port } = &target.place else {
         return Err("is no network address".to_owned());
     };
+    let looking_up = async { lookup(host, *port).await.map_err(|error| reason(&error)) };
+    let addresses = within(timeout, "no answer to the look-up of its name", looking_up).await?;
     if target.scheme == Scheme::Udp {
-        return within(timeout, "no answer to the look-up of its name", connect_udp(host, *port)).await;
+        return connect_udp(*addresses.first().ok_or("its name has no address")?).await.map_err(|error| reason(&error));
     }
-    let connecting = async { TcpStream::connect((host.as_str(), *port)).await.map_err(|error| reason(&error)) };
+    let connecting = async { TcpStream::connect(addresses.as_slice()).await.map_err(|error| reason(&error)) };
     let stream = within(timeout, "no connection", connecting).await?;
     let socket = socket2::SockRef::from(&stream);
     let _ = socket.set_tcp_keepalive(&KEEPALIVE);
@@ -293,16 +297,11 @@ async fn connect(target: Target, tls: Option<ClientTls>, timeout: Duration) -> R
     }
 }
 
-async fn connect_udp(host: &str, port: u16) -> Result<Connected, String> {
-    let mut addresses = lookup_host((host, port)).await.map_err(|error| reason(&error))?;
-    let address = addresses.next().ok_or("its name has no address")?;
+async fn connect_udp(address: SocketAddr) -> io::Result<Connected> {
     let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let connecting = async {
-        let socket = UdpSocket::bind(any).await?;
-        socket.connect(address).await?;
-        Ok(Connected::Udp(socket))
-    };
-    connecting.await.map_err(|error: io::Error| reason(&error))
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(address).await?;
+    Ok(Connected::Udp(socket))
 }
 
 /// Reads what a peer has to say, which is nothing but its end.

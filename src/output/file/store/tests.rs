@@ -101,3 +101,14 @@ fn many_records_of_one_file_are_all_written() {
     let expected = [body.repeat(1000), huge.clone(), body.repeat(4000)].concat();
     assert!(fs::read_to_string(folder.path().join("one.log")).expect("a file") == expected, "all of them in their order");
 }
+
+#[test]
+fn a_line_that_was_cut_stays_a_line_of_its_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let base = folder.path();
+    for (before, after) in [("", "2\n"), ("1\n", "1\n2\n"), ("half a li", "half a li\n2\n")] {
+        fs::write(base.join("a.log"), before).expect("written");
+        store(base, 10).write(&mut [chunk(base, &[("a.log", "2\n")])]).expect("written");
+        assert_eq!(fs::read_to_string(base.join("a.log")).expect("a file"), after);
+    }
+}
