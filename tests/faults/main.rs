@@ -17,6 +17,7 @@ use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use common::proxy::Proxy;
 use common::{Server, has};
@@ -256,7 +257,8 @@ fn descriptors_run_out_and_come_back() {
         let limit = |limit: u32| command(&format!("prlimit --pid {} --nofile={limit}:1024", rig.pid()));
         limit(20);
         rig.behave(Manner::Resets);
-        let idle: Vec<_> = (0..50).filter_map(|_| TcpStream::connect(("127.0.0.1", rig.plan.port)).ok()).collect();
+        let (here, soon) = (([127, 0, 0, 1], rig.plan.port).into(), Duration::from_millis(100));
+        let idle: Vec<_> = (0..50).map_while(|_| TcpStream::connect_timeout(&here, soon).ok()).collect();
         pause(50..400);
         drop(idle);
         limit(1024);

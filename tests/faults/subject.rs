@@ -139,7 +139,7 @@ impl Plan {
                 "relp" => "type=\"omrelp\" timeout=\"1\"".to_owned(),
                 "relps" => format!(
                     "type=\"omrelp\" timeout=\"1\" tls=\"on\" tls.caCert=\"{ca}/ca.pem\" tls.authMode=\"name\" \
-                     tls.permittedPeer=[\"localhost\"]"
+                     tls.permittedPeer=[\"localhost\"] tls.myCert=\"{ca}/localhost.pem\" tls.myPrivKey=\"{ca}/localhost.key\""
                 ),
                 _ => "type=\"omfwd\" protocol=\"tcp\" tcp_framing=\"octet-counted\" keepalive=\"on\"".to_owned(),
             };
