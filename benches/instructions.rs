@@ -166,6 +166,7 @@ fn batches(rounds: usize, kind: Kind) {
         when_full: WhenFull::Block,
         patience: std::time::Duration::ZERO,
         shed: None,
+        deadline: None,
     }));
     let path = Template::compile("/var/log/{hostname}/{app-name}.log", Escaping::Path).expect("a template");
     let destination = Destination {

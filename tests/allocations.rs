@@ -77,6 +77,7 @@ fn destination(format: Format, envelope: Envelope, address: Option<&str>) -> Des
         when_full: WhenFull::Block,
         patience: std::time::Duration::ZERO,
         shed: None,
+        deadline: None,
     }));
     let address = address.map(|text| Template::compile(text, Escaping::Path).expect(text));
     Destination { name: "out".into(), place: String::new(), queue, format, address, envelope }

@@ -237,3 +237,36 @@ fn a_full_disk_stops_nothing_and_what_did_not_fit_is_counted() {
     assert!(got.windows(2).all(|pair| pair[0] < pair[1]), "in order, and none twice");
     wait_until("the disk is empty", || on_disk(&server) == 0);
 }
+
+/// In memory, and on disk through a restart.
+#[test]
+fn what_is_not_delivered_before_its_deadline_is_kept_with_the_reason() {
+    let (state, port) = (TempDir::new().expect("a folder"), free_port());
+    let letters = state.path().join("dead-letters/forward.up.jsonl");
+    let kept = || std::fs::read_to_string(&letters).unwrap_or_default();
+    let server = Server::start(&config(state.path(), port, "newline", ""));
+    send(server.address("tcp"), 0, 3);
+    wait_until("they are on disk", || on_disk(&server) == 3);
+    server.stop();
+    assert_eq!(kept(), "");
+
+    let server = Server::start(&config(state.path(), port, "newline", "deadline = \"1s\""));
+    send(server.address("tcp"), 3, 3);
+    wait_until("six letters", || kept().lines().count() == 6);
+    for (number, letter) in kept().lines().enumerate() {
+        let end = format!("\"reason\":\"not delivered within 1 s\",\"severity\":\"info\",\"message\":\"{number}\"}}");
+        assert!(letter.ends_with(&end) && letter.contains("\"accepted\":\"20"), "{letter}");
+    }
+    let expired = "penstock_dropped_messages_total{output=\"up\",kind=\"forward\",reason=\"expired\"}";
+    wait_until("they are counted", || server.metric(expired) == 6);
+    wait_until("nothing waits", || {
+        on_disk(&server) == 0 && server.metric("penstock_queue_bytes{output=\"up\",kind=\"forward\"}") == 0
+    });
+    // A reload without the deadline, into another file.
+    server.configure(&config(state.path(), port, "newline", "dead-letters = \"{dir}/elsewhere\""));
+    server.hup();
+    server.wait_for_log("reloaded");
+    send(server.address("tcp"), 6, 1);
+    assert_eq!(arriving(port, 1), ["6"]);
+    assert!(text(&queue(state.path(), &["list"]).stdout).contains("dead letters in "));
+}

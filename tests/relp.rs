@@ -135,6 +135,39 @@ fn what_is_not_safe_at_a_stop_is_not_acknowledged() {
     assert_eq!(rest, "0 serverclose 0\n");
 }
 
+/// An upstream that refuses every second message for good.
+#[test]
+fn what_an_upstream_refuses_is_kept_with_the_reason() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let up = format!(
+        "[[output.forward]]\nname = \"up\"\nto = [\"relp://{}\"]\nformat = \"line\"\n[[route]]\nto = [\"up\"]\n",
+        listener.local_addr().expect("an address")
+    );
+    let server = Server::start(&format!("[metrics]\nlisten = \"127.0.0.1:0\"\n{TCP}[template]\nline = \"{{message}}\"\n{up}"));
+    send_lines(server.address("tcp"), 0..4);
+    let (stream, _) = listener.accept().expect("it comes");
+    let (mut answers, mut stream) = (stream.try_clone().expect("a handle"), BufReader::new(stream));
+    let mut line = String::new();
+    (0..3).for_each(|_| assert!(stream.read_line(&mut line).is_ok_and(|count| count > 0)));
+    answers.write_all(b"1 rsp 53 200 OK\nrelp_version=0\nrelp_software=x\ncommands=syslog\n").expect("sent");
+    for number in 2..6 {
+        stream.read_line(&mut line).expect("a message");
+        let answer = if number % 2 == 0 { "500 not \"that\"" } else { "200 OK" };
+        writeln!(answers, "{number} rsp {} {answer}", answer.len()).expect("sent");
+    }
+    let letters = "state/dead-letters/forward.up.jsonl";
+    for (letter, text) in server.lines(letters, 2).iter().zip(["0", "2"]) {
+        let end = format!(
+            "\"output\":\"up\",\"reason\":\"the upstream refuses it: 500 not \\\"that\\\"\",\"severity\":\"info\",\"message\":\"{text}\"}}"
+        );
+        assert!(letter.ends_with(&end), "{letter}");
+    }
+    let dropped = "penstock_dropped_messages_total{output=\"up\",kind=\"forward\",reason=\"rejected\"}";
+    wait_until("they are counted", || server.metric(dropped) == 2);
+    assert_eq!(server.metric("penstock_delivered_messages_total{output=\"up\",kind=\"forward\"}"), 2);
+    server.wait_for_log(" messages are given up (the upstream refuses it: 500 not \"that\") and kept in ");
+}
+
 fn send_lines(address: SocketAddr, range: std::ops::Range<usize>) {
     let mut stream = TcpStream::connect(address).expect("connected");
     let text: String = range.map(|i| format!("<14>1 2026-11-20T21:14:26Z h a - - - {i}\n")).collect();

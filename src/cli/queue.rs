@@ -127,6 +127,10 @@ fn list(place: &Place) -> Result<(), Failure> {
         if aside > 0 {
             remarks.push(format!("{aside} damaged segments are set aside"));
         }
+        let letters = queues::dead_letters(&place.state_dir, &folder.kind, &folder.name);
+        if letters.exists() {
+            remarks.push(format!("dead letters in {}", letters.display()));
+        }
         let own = (folder.kind.clone(), folder.name.clone());
         if place.outputs.as_ref().is_some_and(|outputs| !outputs.contains(&own)) {
             remarks.push("the configuration has no such output".to_owned());

@@ -1,14 +1,14 @@
 //! The running outputs and their queues: an output of the same name, kind and form keeps its queue through every reload.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Error, pipeline, queues};
 use crate::metrics::{OutputCounters, Source};
 use crate::output::drive::{self, Command, Handle};
-use crate::output::{DiskPlan, Plan, Store};
+use crate::output::{DeadLetters, DiskPlan, Plan, Store};
 use crate::queue::Queue;
 use crate::queue::disk::{self, Disk};
 use crate::route::{Pipeline, Route};
@@ -30,6 +30,7 @@ struct Running {
     form: String,
     print: String,
     disk: Option<DiskPlan>,
+    dead_letters: Option<PathBuf>,
     queue: Arc<Queue>,
     counters: Arc<OutputCounters>,
     handle: Handle,
@@ -54,7 +55,7 @@ impl Outputs {
         old.extend(started);
         for plan in &plans {
             if let Some(place) = old.iter().position(|running| running.is(plan)) {
-                let running = old.swap_remove(place).replan(plan);
+                let running = old.swap_remove(place).replan(plan, state_dir);
                 destinations.push(plan.destination(running.queue.clone()));
                 self.running.push(running);
             }
@@ -150,10 +151,12 @@ impl Running {
         let (queue, counters) = (Arc::new(Queue::new(plan.bounds)), Arc::new(OutputCounters::default()));
         let store = plan.disk.map(|disk| open(plan, disk, &queue, state_dir)).transpose()?;
         let output = (plan.make)(&counters);
-        let handle = drive::start(plan.name.clone(), output, queue.clone(), store, counters.clone());
+        let dead_letters = dead_letters(plan, state_dir);
+        let letters = DeadLetters::at(dead_letters.clone());
+        let handle = drive::start(plan.name.clone(), output, queue.clone(), store, letters, counters.clone());
         let handle = handle.map_err(|error| Error::System(format!("its thread cannot be started: {}", reason(&error))))?;
         let (name, form, print) = (plan.name.clone(), plan.form.clone(), plan.print.clone());
-        Ok(Self { name, kind: plan.kind, form, print, disk: plan.disk, queue, counters, handle })
+        Ok(Self { name, kind: plan.kind, form, print, disk: plan.disk, dead_letters, queue, counters, handle })
     }
 
     /// What is in the queue can be delivered as the plan says.
@@ -167,11 +170,16 @@ impl Running {
         self.name == plan.name && self.kind == plan.kind && same_queue
     }
 
-    fn replan(mut self, plan: &Plan) -> Self {
+    fn replan(mut self, plan: &Plan, state_dir: &Path) -> Self {
         self.queue.configure(plan.bounds);
         if let Some(disk) = plan.disk.filter(|disk| self.disk != Some(*disk)) {
             self.handle.command(Command::Store(disk));
             self.disk = Some(disk);
+        }
+        let dead_letters = dead_letters(plan, state_dir);
+        if self.dead_letters != dead_letters {
+            self.handle.command(Command::DeadLetters(DeadLetters::at(dead_letters.clone())));
+            self.dead_letters = dead_letters;
         }
         if self.print != plan.print {
             self.handle.command(Command::Replace((plan.make)(&self.counters)));
@@ -179,6 +187,12 @@ impl Running {
         }
         self
     }
+}
+
+/// As written; or below the state, which an output with a queue on disk has.
+fn dead_letters(plan: &Plan, state_dir: &Path) -> Option<PathBuf> {
+    let own = || plan.disk.map(|_| queues::dead_letters(state_dir, plan.kind, &plan.name));
+    plan.dead_letters.clone().or_else(own)
 }
 
 /// Opens the output's queue on disk and says what was found.

@@ -13,6 +13,15 @@ pub struct QueueFolder {
 
 /// Where the output has its queue.
 pub fn folder(state_dir: &Path, kind: &str, name: &str) -> PathBuf {
+    state_dir.join("queues").join(encoded(kind, name))
+}
+
+/// Where what the output gives up is kept.
+pub fn dead_letters(state_dir: &Path, kind: &str, name: &str) -> PathBuf {
+    state_dir.join("dead-letters").join(encoded(kind, name) + ".jsonl")
+}
+
+fn encoded(kind: &str, name: &str) -> String {
     let mut file_name = format!("{kind}.");
     for byte in name.bytes() {
         match byte {
@@ -20,7 +29,7 @@ pub fn folder(state_dir: &Path, kind: &str, name: &str) -> PathBuf {
             other => file_name.push_str(&format!("%{other:02x}")),
         }
     }
-    state_dir.join("queues").join(file_name)
+    file_name
 }
 
 /// All that are there, in the order of their names.

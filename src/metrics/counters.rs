@@ -56,6 +56,7 @@ pub struct QueueCounters {
     pub delivered: Counter,
     pub dropped_full: Counter,
     pub dropped_rejected: Counter,
+    pub dropped_expired: Counter,
     pub dropped_shed: Counter,
     pub dropped_stop: Counter,
     /// In the queue now.

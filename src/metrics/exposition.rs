@@ -118,9 +118,15 @@ impl Families<'_, '_> {
         self.counter("penstock_redirected_messages", "Messages written to the fall-back file", rows)?;
         let rows = self.of_outputs(|queue, _| {
             let c = &queue.counters;
-            let (full, rejected) = (c.dropped_full.get(), c.dropped_rejected.get());
-            let (shed, stop, missing) = (c.dropped_shed.get(), c.dropped_stop.get(), c.disk.missing.get());
-            by("reason", [("full", full), ("missing", missing), ("rejected", rejected), ("shed", shed), ("stop", stop)])
+            let reasons = [
+                ("expired", &c.dropped_expired),
+                ("full", &c.dropped_full),
+                ("missing", &c.disk.missing),
+                ("rejected", &c.dropped_rejected),
+                ("shed", &c.dropped_shed),
+                ("stop", &c.dropped_stop),
+            ];
+            by("reason", reasons.map(|(reason, counter)| (reason, counter.get())))
         });
         self.counter("penstock_dropped_messages", "Messages dropped, by the reason", rows)?;
         let rows = self.of_outputs(|queue, _| {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::dead_letters::DeadLetters;
 use super::queue_config::PATIENCE;
 use crate::metrics::Limited;
 use crate::queue::disk::{Disk, Trouble};
@@ -22,7 +23,7 @@ pub(super) const MOST: usize = 4 << 20;
 pub(super) const BEHIND: Duration = Duration::from_secs(1);
 /// While nothing can be delivered, so much or so long is gathered for one write.
 const GATHERED: usize = 256 << 10;
-const GATHERING: Duration = Duration::from_millis(50);
+const GATHERING: Duration = Duration::from_millis(5);
 /// A disk that refused is not asked again before this.
 const REST: Duration = Duration::from_secs(1);
 /// Out of descriptors: what is on disk is read a little later.
@@ -41,6 +42,7 @@ pub(super) struct Backlog {
     pub(super) name: Arc<str>,
     pub(super) queue: Arc<Queue>,
     pub(super) store: Option<Store>,
+    pub(super) letters: DeadLetters,
     pub(super) log: Limited,
 }
 
@@ -128,6 +130,7 @@ impl Backlog {
 
     /// What is settled is forgotten everywhere.
     pub(super) fn acknowledge(&mut self, batch: &mut Vec<Chunk>) {
+        self.letters.keep(&self.name, batch);
         if let Some(store) = &mut self.store {
             if unstored(batch) == 0 {
                 store.hands = None;
@@ -147,6 +150,7 @@ impl Backlog {
         }
         let first = batch.iter().position(|chunk| chunk.stored.is_none() && chunk.open() > 0);
         let batch = &mut batch[first.unwrap_or(0)..];
+        self.letters.keep(&self.name, batch);
         self.queue.compact(batch);
         let Some(store) = &mut self.store else { return };
         let result = match &store.hands {

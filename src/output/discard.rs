@@ -24,6 +24,7 @@ pub(super) fn plan(config: &Config, _scope: &mut OutputScope<'_, '_>) -> Option<
         bounds: queue_config::bounds(1 << 20, WhenFull::Block),
         queue_size: None,
         disk: None,
+        dead_letters: None,
         shed_above: 1.0,
         form: String::new(),
         print: String::new(),

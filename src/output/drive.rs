@@ -5,14 +5,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until};
 
 use super::backlog::{BEHIND, Backlog, MOST, Store, unstored};
 use super::backoff::Backoff;
-use super::{DiskPlan, Hold, Output, Undelivered};
+use super::{DeadLetters, DiskPlan, Hold, Output, Undelivered};
 use crate::metrics::{Limited, OutputCounters};
 use crate::queue::{Chunk, Linger, Queue, State};
 use crate::warn_limited;
@@ -28,6 +28,8 @@ const SHORTEST_HOLD: Duration = Duration::from_millis(1);
 pub enum Command {
     /// What is left is given up; the thread ends.
     Abandon,
+    /// A reload: what is given up is kept elsewhere.
+    DeadLetters(DeadLetters),
     Reopen,
     /// A reload: another size, mode or sync of the queue on disk.
     Store(DiskPlan),
@@ -70,6 +72,7 @@ pub fn start(
     output: Box<dyn Output>,
     queue: Arc<Queue>,
     store: Option<Store>,
+    letters: DeadLetters,
     counters: Arc<OutputCounters>,
 ) -> io::Result<Handle> {
     let (sender, commands) = unbounded_channel();
@@ -78,7 +81,7 @@ pub fn start(
     // The kernel keeps fifteen bytes of a thread's name.
     let thread = std::thread::Builder::new().name(format!("out {name}")).spawn(move || {
         let drive = Drive {
-            backlog: Backlog { name: name.clone(), queue, store, log: Limited::default() },
+            backlog: Backlog { name: name.clone(), queue, store, letters, log: Limited::default() },
             name,
             output,
             counters,
@@ -147,6 +150,9 @@ impl Drive {
                         continue;
                     }
                 }
+            }
+            if self.expire() {
+                continue;
             }
             let started = Instant::now();
             let command = match self.deliver().await {
@@ -262,6 +268,7 @@ impl Drive {
         };
         if reopen {
             self.output.reopen();
+            self.backlog.letters.reopen();
         }
         Ok(result)
     }
@@ -275,8 +282,7 @@ impl Drive {
                 true
             }
             Err(Undelivered::Reject(why)) => {
-                warn_limited!(self.log, "output `{}`: messages were rejected and dropped: {why}", self.name);
-                self.give_up(State::Rejected);
+                self.give_up(State::Rejected, &why.into(), |_| true);
                 self.backlog.acknowledge(&mut self.batch);
                 true
             }
@@ -317,11 +323,23 @@ impl Drive {
         }
     }
 
-    fn give_up(&mut self, state: State) {
-        for chunk in &mut self.batch {
-            let pending: Vec<_> = chunk.to_send().map(|(i, _)| i).collect();
-            pending.into_iter().for_each(|i| chunk.settle(i, state));
+    fn give_up(&mut self, state: State, why: &Arc<str>, which: impl Fn(&Chunk) -> bool) {
+        for chunk in self.batch.iter_mut().filter(|chunk| which(chunk)) {
+            chunk.refuse_pending(state, why);
         }
+    }
+
+    /// Gives up what has waited for too long. True: nothing is left to deliver.
+    fn expire(&mut self) -> bool {
+        let Some(deadline) = self.backlog.queue.deadline() else { return false };
+        let oldest = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(deadline).as_secs();
+        if !self.batch.iter().any(|chunk| chunk.is_older_than(oldest)) {
+            return false;
+        }
+        let why = format!("not delivered within {} s", deadline.as_secs()).into();
+        self.give_up(State::Expired, &why, |chunk| chunk.is_older_than(oldest));
+        self.backlog.acknowledge(&mut self.batch);
+        self.batch.iter().all(|chunk| chunk.pending() == 0)
     }
 
     /// True: the thread ends.
@@ -332,8 +350,13 @@ impl Drive {
                 self.park();
                 true
             }
+            Command::DeadLetters(letters) => {
+                self.backlog.letters = letters;
+                false
+            }
             Command::Reopen => {
                 self.output.reopen();
+                self.backlog.letters.reopen();
                 false
             }
             Command::Store(plan) => {
@@ -358,69 +381,4 @@ impl Drive {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::output::Delivery;
-    use crate::queue::{Bounds, WhenFull};
-    use std::sync::Mutex;
-
-    /// Fails a number of times, delivering one record each time; then takes everything.
-    struct Stubborn {
-        failures: usize,
-        taken: Arc<Mutex<Vec<String>>>,
-    }
-
-    impl Output for Stubborn {
-        fn deliver<'a>(&'a mut self, batch: &'a mut [Chunk]) -> Delivery<'a> {
-            Box::pin(async move {
-                let fails = self.failures > 0;
-                self.failures = self.failures.saturating_sub(1);
-                let mut left = if fails { 1 } else { usize::MAX };
-                for chunk in batch {
-                    let pending: Vec<_> = chunk.to_send().map(|(i, record)| (i, record.body)).take(left).collect();
-                    for (i, body) in pending {
-                        self.taken.lock().expect("no panic").push(String::from_utf8_lossy(body.of(&chunk.bytes)).into_owned());
-                        chunk.settle(i, State::Delivered);
-                        left -= 1;
-                    }
-                }
-                if fails { Err(Undelivered::Retry("not yet".to_owned())) } else { Ok(()) }
-            })
-        }
-    }
-
-    fn started(failures: usize) -> (Arc<Queue>, Arc<Mutex<Vec<String>>>, Handle) {
-        let queue =
-            Arc::new(Queue::new(Bounds { size: 1 << 20, when_full: WhenFull::Block, patience: Duration::ZERO, shed: None }));
-        let taken = Arc::new(Mutex::new(Vec::new()));
-        let output = Box::new(Stubborn { failures, taken: taken.clone() });
-        let handle = start("test".into(), output, queue.clone(), None, Arc::default()).expect("a thread");
-        (queue, taken, handle)
-    }
-
-    #[test]
-    fn what_failed_is_delivered_once_and_in_order() {
-        let (queue, taken, handle) = started(3);
-        for i in 0..10 {
-            let mut chunk = Chunk::default();
-            chunk.add(b"", format!("{i}").as_bytes(), 6);
-            assert!(queue.push(&mut chunk));
-        }
-        queue.close();
-        handle.thread.join().expect("no panic");
-        let expected: Vec<_> = (0..10).map(|i| i.to_string()).collect();
-        assert_eq!(*taken.lock().expect("no panic"), expected);
-        assert_eq!((queue.counters.delivered.get(), queue.fill()), (10, 0));
-    }
-
-    #[test]
-    fn what_is_abandoned_is_counted() {
-        let (queue, _, handle) = started(usize::MAX);
-        let mut chunk = Chunk::default();
-        (0..5_000).for_each(|_| chunk.add(b"", b"x", 6));
-        assert!(queue.push(&mut chunk));
-        handle.command(Command::Abandon);
-        handle.thread.join().expect("no panic");
-        assert!(queue.counters.dropped_stop.get() > 4_000);
-    }
-}
+mod tests;

@@ -3,12 +3,14 @@
 
 mod backlog;
 mod backoff;
+mod dead_letters;
 pub mod drive;
 mod queue_config;
 
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use crate::route::{Destination, Envelope};
 use crate::template::{Format, Template};
 
 pub use backlog::{Mode, Store};
+pub use dead_letters::DeadLetters;
 pub use queue_config::{DiskPlan, QueueConfig, SMALLEST_QUEUE};
 
 /// Registers the kinds: their tables in the configuration, and their plans.
@@ -126,6 +129,8 @@ pub struct Plan {
     pub queue_size: Option<usize>,
     /// The part of the queue on disk.
     pub disk: Option<DiskPlan>,
+    /// Where what is given up is kept; below `state-dir` where nothing is written.
+    pub dead_letters: Option<PathBuf>,
     /// Fill level, 0 to 1, above which `bounds.shed` begins.
     pub shed_above: f64,
     /// Records of one queue can be delivered by every output of this form: a folder, an envelope.

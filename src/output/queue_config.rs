@@ -1,11 +1,12 @@
 //! `queue = { … }` of an output.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
 
 use super::{Mode, Plan};
-use crate::config::{Scope, Size};
+use crate::config::{Period, Scope, Size};
 use crate::message::Severity;
 use crate::queue::disk::{self, Sync};
 use crate::queue::{Bounds, Shed, WhenFull};
@@ -36,6 +37,10 @@ pub struct QueueConfig {
     pub segment: Option<Spanned<Size>>,
     pub sync: Option<Spanned<SyncName>>,
     pub when_full: Option<WhenFullName>,
+    /// What has waited for so long is given up.
+    pub deadline: Option<Period>,
+    /// A file for what is given up, one JSON object a line.
+    pub dead_letters: Option<Spanned<PathBuf>>,
     /// Above `shed-above` messages of this severity and less are dropped.
     pub shed: Option<Spanned<String>>,
     /// A part of `size`: `"80%"`.
@@ -99,6 +104,11 @@ impl QueueConfig {
             Some(WhenFullName::DropNewest) => plan.bounds.when_full = WhenFull::DropNewest,
             None => {}
         }
+        plan.bounds.deadline = self.deadline.map(|time| time.0);
+        plan.dead_letters = self.dead_letters.as_ref().map(|path| path.as_ref().clone());
+        if let Some(path) = self.dead_letters.as_ref().filter(|path| !path.as_ref().is_absolute()) {
+            scope.error(path.span(), "`dead-letters` is a file: an absolute path is expected");
+        }
         plan.shed_above = self.shed_above.as_ref().and_then(|text| percent(text, scope)).unwrap_or(SHED_ABOVE);
         plan.bounds.shed = self.shed.as_ref().and_then(|text| severity(text, scope)).map(|severity| Shed { above: 0, severity });
         if let Some(disk) = &mut plan.disk {
@@ -153,7 +163,7 @@ impl DiskPlan {
 
 /// What a queue is where nothing is written.
 pub(super) fn bounds(size: usize, when_full: WhenFull) -> Bounds {
-    Bounds { size, when_full, patience: Duration::ZERO, shed: None }
+    Bounds { size, when_full, patience: Duration::ZERO, shed: None, deadline: None }
 }
 
 fn percent(text: &Spanned<String>, scope: &mut Scope<'_>) -> Option<f64> {

@@ -30,6 +30,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         bounds: queue_config::bounds(16 << 20, WhenFull::Block),
         queue_size: None,
         disk: None,
+        dead_letters: None,
         shed_above: 1.0,
         form: String::new(),
         print: String::new(),

@@ -17,7 +17,22 @@ pub enum State {
     Sent,
     /// The destination will never take it.
     Rejected,
+    /// It was not delivered before its deadline.
+    Expired,
 }
+
+impl State {
+    /// Nothing more is done with it.
+    pub fn is_settled(self) -> bool {
+        matches!(self, Self::Delivered | Self::Rejected | Self::Expired)
+    }
+}
+
+/// What a destination says of a record: it has it, or why it will never take it.
+pub type Answer = Result<(), Arc<str>>;
+
+/// Records that came within so many seconds count as of one age.
+pub(super) const ONE_AGE: u32 = 2;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
@@ -43,6 +58,8 @@ pub struct Chunk {
     pub records: Vec<Record>,
     /// How the bodies stand in their envelopes; only the output knows what it means.
     pub form: u8,
+    /// When the first record was accepted, in seconds since 1970; the others came within [`ONE_AGE`].
+    pub accepted: u32,
     /// The number of the first record in the queue on disk, where it is there.
     pub stored: Option<u64>,
     /// What it weighs in the memory queue that has lent it.
@@ -51,6 +68,8 @@ pub struct Chunk {
     pub carrier: usize,
     /// Of those who want to know when the records are safe.
     pub receipts: Vec<Arc<Receipt>>,
+    /// Records that are given up, and why; until somebody has noted them.
+    pub refused: Vec<(usize, Arc<str>)>,
     pending: usize,
     sent: usize,
 }
@@ -84,6 +103,7 @@ impl Chunk {
         }));
         self.pending += std::mem::take(&mut other.pending);
         self.receipts.append(&mut other.receipts);
+        other.accepted = 0;
     }
 
     /// Gives every record another body.
@@ -104,14 +124,34 @@ impl Chunk {
         match record.state {
             State::Pending => self.pending -= 1,
             State::Sent => self.sent -= 1,
-            State::Delivered | State::Rejected => return,
+            State::Delivered | State::Rejected | State::Expired => return,
         }
         match state {
             State::Pending => self.pending += 1,
             State::Sent => self.sent += 1,
-            State::Delivered | State::Rejected => {}
+            State::Delivered | State::Rejected | State::Expired => {}
         }
         record.state = state;
+    }
+
+    /// It will never be delivered.
+    pub fn refuse(&mut self, record: usize, state: State, why: Arc<str>) {
+        if !self.records[record].state.is_settled() {
+            self.settle(record, state);
+            self.refused.push((record, why));
+        }
+    }
+
+    /// All that have still to go will never be delivered; how many records.
+    pub fn refuse_pending(&mut self, state: State, why: &Arc<str>) -> usize {
+        let pending: Vec<_> = self.records_in(State::Pending).collect();
+        pending.iter().for_each(|record| self.refuse(*record, state, why.clone()));
+        pending.len()
+    }
+
+    /// The records were accepted before this moment, in seconds since 1970.
+    pub fn is_older_than(&self, moment: u64) -> bool {
+        self.accepted > 0 && u64::from(self.accepted + ONE_AGE) < moment
     }
 
     /// The first records that are on their way, so many of them, have arrived; how many there were.
@@ -127,9 +167,14 @@ impl Chunk {
     }
 
     /// What became of the first records that are on their way; how many of the answers were theirs.
-    pub fn answer(&mut self, states: &[State]) -> usize {
-        let sent: Vec<_> = self.records_in(State::Sent).take(states.len()).collect();
-        sent.iter().zip(states).for_each(|(record, state)| self.settle(*record, *state));
+    pub fn answer(&mut self, answers: &[Answer]) -> usize {
+        let sent: Vec<_> = self.records_in(State::Sent).take(answers.len()).collect();
+        for (record, answer) in sent.iter().zip(answers) {
+            match answer {
+                Ok(()) => self.settle(*record, State::Delivered),
+                Err(why) => self.refuse(*record, State::Rejected, why.clone()),
+            }
+        }
         sent.len()
     }
 
@@ -173,7 +218,7 @@ impl Chunk {
 
     pub fn settle_all(&mut self) {
         for record in &mut self.records {
-            if matches!(record.state, State::Pending | State::Sent) {
+            if !record.state.is_settled() {
                 record.state = State::Delivered;
             }
         }
@@ -187,7 +232,7 @@ impl Chunk {
             return 0;
         }
         let old = std::mem::take(self);
-        (self.form, self.lent, self.receipts) = (old.form, old.lent, old.receipts);
+        (self.form, self.accepted, self.lent, self.receipts) = (old.form, old.accepted, old.lent, old.receipts);
         for record in old.records.iter().filter(|record| record.severity < severity) {
             self.add(record.address.of(&old.bytes), record.body.of(&old.bytes), record.severity);
         }
@@ -197,7 +242,7 @@ impl Chunk {
     /// Only the records that are not settled are left.
     pub(super) fn forget_settled(&mut self) {
         if self.open() < self.records.len() {
-            self.records.retain(|record| matches!(record.state, State::Pending | State::Sent));
+            self.records.retain(|record| !record.state.is_settled());
         }
     }
 
@@ -205,7 +250,8 @@ impl Chunk {
         self.bytes.clear();
         self.records.clear();
         self.receipts.clear();
-        (self.form, self.stored, self.lent, self.pending, self.sent) = (0, None, 0, 0, 0);
+        self.refused.clear();
+        (self.form, self.accepted, self.stored, self.lent, self.pending, self.sent) = (0, 0, None, 0, 0, 0);
     }
 
     /// The records that still have to go, with their places.
@@ -215,7 +261,7 @@ impl Chunk {
 
     /// The records that have not arrived as far as we know, with their places.
     pub fn unsettled(&self) -> impl Iterator<Item = (usize, &Record)> {
-        self.records.iter().enumerate().filter(|(_, record)| matches!(record.state, State::Pending | State::Sent))
+        self.records.iter().enumerate().filter(|(_, record)| !record.state.is_settled())
     }
 
     /// How many records still have to go.

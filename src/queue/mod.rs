@@ -12,12 +12,13 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-pub use chunk::{CHUNK_BYTES, Chunk, Record, Run, State};
+use chunk::ONE_AGE;
+pub use chunk::{Answer, CHUNK_BYTES, Chunk, Record, Run, State};
 pub use receipt::{Acceptance, Receipt};
 
 use crate::metrics::QueueCounters;
@@ -48,6 +49,8 @@ pub struct Bounds {
     /// For so long a full queue makes its readers wait before anything is dropped: relief is near, or it is not.
     pub patience: Duration,
     pub shed: Option<Shed>,
+    /// What has waited for so long is given up.
+    pub deadline: Option<Duration>,
 }
 
 /// When the driver wants to be woken: at once, or as soon as it pays.
@@ -116,6 +119,10 @@ impl Queue {
     /// Takes the chunk and leaves an empty one in its place. False: the queue is full and its policy is to block; the
     /// chunk stays where it is.
     pub fn push(&self, chunk: &mut Chunk) -> bool {
+        // Once, however often the chunk is brought.
+        if chunk.accepted == 0 {
+            chunk.accepted = now();
+        }
         let mut inner = self.lock();
         let fill = inner.fill();
         if let Some(shed) = inner.bounds.shed.filter(|shed| fill > shed.above) {
@@ -223,8 +230,7 @@ impl Queue {
         let mut inner = self.lock();
         for mut chunk in batch.extract_if(.., |chunk| chunk.open() == 0) {
             inner.lent_bytes -= chunk.lent;
-            self.counters.delivered.add(chunk.count(State::Delivered) as u64);
-            self.counters.dropped_rejected.add(chunk.count(State::Rejected) as u64);
+            self.count_settled(&chunk);
             chunk.clear();
             inner.recycle(chunk);
         }
@@ -234,10 +240,15 @@ impl Queue {
     /// The records that are settled are counted and leave the chunks.
     pub fn compact(&self, batch: &mut [Chunk]) {
         for chunk in batch {
-            self.counters.delivered.add(chunk.count(State::Delivered) as u64);
-            self.counters.dropped_rejected.add(chunk.count(State::Rejected) as u64);
+            self.count_settled(chunk);
             chunk.forget_settled();
         }
+    }
+
+    fn count_settled(&self, chunk: &Chunk) {
+        self.counters.delivered.add(chunk.count(State::Delivered) as u64);
+        self.counters.dropped_rejected.add(chunk.count(State::Rejected) as u64);
+        self.counters.dropped_expired.add(chunk.count(State::Expired) as u64);
     }
 
     /// Drops what is less severe, and counts it.
@@ -290,6 +301,10 @@ impl Queue {
     pub fn configure(&self, bounds: Bounds) {
         self.lock().bounds = bounds;
         self.room.notify_waiters();
+    }
+
+    pub fn deadline(&self) -> Option<Duration> {
+        self.lock().bounds.deadline
     }
 
     pub fn set_patience(&self, patience: Duration) {
@@ -364,7 +379,12 @@ impl Inner {
     /// Little is copied behind what waits already, so that an output finds few large chunks; much changes hands.
     fn append(&mut self, chunk: &mut Chunk) {
         match self.waiting.back_mut() {
-            Some(last) if last.form == chunk.form && chunk.cost() <= COPIED && last.cost() + chunk.cost() <= CHUNK_BYTES => {
+            Some(last)
+                if last.form == chunk.form
+                    && chunk.accepted.abs_diff(last.accepted) <= ONE_AGE
+                    && chunk.cost() <= COPIED
+                    && last.cost() + chunk.cost() <= CHUNK_BYTES =>
+            {
                 last.append(chunk)
             }
             _ => {
@@ -379,6 +399,12 @@ impl Inner {
             self.spare.push(chunk);
         }
     }
+}
+
+/// Seconds since 1970.
+fn now() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs()).unwrap_or(u32::MAX - ONE_AGE)
 }
 
 impl Linger {

@@ -13,7 +13,7 @@ fn chunk(texts: &[&str], severity: u8) -> Chunk {
 }
 
 fn queue(size: usize, when_full: WhenFull) -> Arc<Queue> {
-    Arc::new(Queue::new(Bounds { size, when_full, patience: Duration::ZERO, shed: None }))
+    Arc::new(Queue::new(Bounds { size, when_full, patience: Duration::ZERO, shed: None, deadline: None }))
 }
 
 async fn looked(queue: &Queue) -> Vec<Chunk> {
@@ -45,7 +45,8 @@ async fn little_is_put_together_and_counts_until_it_is_acknowledged() {
 #[tokio::test(start_paused = true)]
 async fn a_lingering_driver_wants_no_more_than_half_of_what_fits() {
     for shed in [None, Some(Shed { above: 30_000, severity: 7 })] {
-        let queue = Queue::new(Bounds { size: 40_000, when_full: WhenFull::Block, patience: Duration::ZERO, shed });
+        let queue =
+            Queue::new(Bounds { size: 40_000, when_full: WhenFull::Block, patience: Duration::ZERO, shed, deadline: None });
         let (mut batch, start) = (Vec::new(), Instant::now());
         for _ in 0..3 {
             assert!(queue.push(&mut chunk(&["x".repeat(7_000).as_str()], 6)));
@@ -111,6 +112,7 @@ async fn above_the_mark_only_the_severe_are_taken() {
         when_full: WhenFull::Block,
         patience: Duration::ZERO,
         shed: Some(Shed { above: 10, severity: 6 }),
+        deadline: None,
     });
     assert!(queue.push(&mut chunk(&["first"], 7)));
     assert!(queue.push(&mut chunk(&["debug"], 7)));

@@ -243,8 +243,13 @@ mod tests {
     use crate::template::Escaping;
 
     fn destination(name: &str, envelope: Envelope) -> Destination {
-        let queue =
-            Arc::new(Queue::new(Bounds { size: 1 << 20, when_full: WhenFull::Block, patience: Duration::ZERO, shed: None }));
+        let queue = Arc::new(Queue::new(Bounds {
+            size: 1 << 20,
+            when_full: WhenFull::Block,
+            patience: Duration::ZERO,
+            shed: None,
+            deadline: None,
+        }));
         let format = Format::template(Template::compile("{message}", Escaping::Nothing).expect("a template"));
         Destination { name: name.into(), place: String::new(), queue, format, address: None, envelope }
     }

@@ -111,7 +111,7 @@ fn comma(before: usize, out: &mut Vec<u8>) {
 }
 
 /// A JSON string with its quotes; what is no UTF-8 becomes U+FFFD.
-pub(super) fn string(bytes: &[u8], out: &mut Vec<u8>) {
+pub fn string(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     content(bytes, out);
     out.push(b'"');

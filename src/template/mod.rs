@@ -17,6 +17,7 @@ pub(crate) use compile::did_you_mean;
 pub use compile::{CompileError, must_not_panic};
 pub use field::{Field, SdPath};
 pub use format::Format;
+pub use json::string as json_string;
 pub use text::{Escaping, is_plain};
 
 use clock::Clock;

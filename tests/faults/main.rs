@@ -350,7 +350,10 @@ fn a_cable_that_is_pulled_loses_nothing_by_plain_tcp() {
 #[test]
 fn a_cable_that_loses_and_delays_packets_and_is_cut() {
     if has("root") && has("ip") && has("python3") {
-        by_cable(Namespace::by_bad_cable(5, 5), "5 % of the packets lost, the others delayed by 5 to 10 ms, and cut now and then");
+        by_cable(
+            Namespace::by_bad_cable(5, 5),
+            "5 % of the packets lost, the others delayed by 5 to 10 ms, and cut now and then",
+        );
     }
 }
 

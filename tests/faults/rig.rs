@@ -168,7 +168,10 @@ impl Rig {
             self.rounds
         );
         assert!(accepted > 100 || is_rsyslogd(), "{what}: {accepted} messages only");
-        assert!((missing <= self.excused && missing_in_file == 0) || is_rsyslogd(), "{what}: {missing}, {missing_in_file} missing");
+        assert!(
+            (missing <= self.excused && missing_in_file == 0) || is_rsyslogd(),
+            "{what}: {missing}, {missing_in_file} missing"
+        );
         self.subject.take().expect("it runs").end("TERM");
         if let Some(last) = self.last.take() {
             last.stop();

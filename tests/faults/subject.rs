@@ -33,6 +33,9 @@ pub enum Input {
     Tls,
 }
 
+/// What is done to the command, and the folder of its configuration.
+pub type Prepare = Box<dyn Fn(&mut Command, &Path)>;
+
 /// One input; every message to the file `out`, and to an upstream where there is one.
 pub struct Plan {
     pub input: Input,
@@ -47,8 +50,7 @@ pub struct Plan {
     pub is_small: bool,
     /// `ca.pem`, `localhost.pem` and `localhost.key`, for TLS.
     pub certificates: PathBuf,
-    /// Done to the command.
-    pub prepare: Box<dyn Fn(&mut Command, &Path)>,
+    pub prepare: Prepare,
 }
 
 impl Plan {
@@ -119,7 +121,9 @@ impl Plan {
             format!("{kind} queue.filename=\"{name}\" queue.maxDiskSpace=\"{size}\"")
         };
         let input = match self.input {
-            Input::Relp => format!("module(load=\"imrelp\")\ninput(type=\"imrelp\" port=\"{port}\" address=\"127.0.0.1\" ruleset=\"all\")\n"),
+            Input::Relp => {
+                format!("module(load=\"imrelp\")\ninput(type=\"imrelp\" port=\"{port}\" address=\"127.0.0.1\" ruleset=\"all\")\n")
+            }
             Input::Tcp => format!(
                 "module(load=\"imtcp\" maxSessions=\"20000\")\n\
                  input(type=\"imtcp\" port=\"{port}\" address=\"127.0.0.1\" ruleset=\"all\")\n"
@@ -143,7 +147,10 @@ impl Plan {
                 ),
                 _ => "type=\"omfwd\" protocol=\"tcp\" tcp_framing=\"octet-counted\" keepalive=\"on\"".to_owned(),
             };
-            format!("action({kind} target=\"{host}\" port=\"{port}\" template=\"RSYSLOG_SyslogProtocol23Format\" {retry} {})\n", queue("up"))
+            format!(
+                "action({kind} target=\"{host}\" port=\"{port}\" template=\"RSYSLOG_SyslogProtocol23Format\" {retry} {})\n",
+                queue("up")
+            )
         });
         format!(
             "global(workDirectory=\"{state}\")\nmodule(load=\"omrelp\")\nmain_queue({})\n{input}\

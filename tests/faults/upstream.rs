@@ -128,7 +128,7 @@ impl Shared {
         let mut left = usize::MAX;
         if manner == Manner::Alternates {
             manner = Manner::Good;
-            if self.connections.fetch_add(1, SeqCst) % 2 == 0 {
+            if self.connections.fetch_add(1, SeqCst).is_multiple_of(2) {
                 left = SOME;
             }
         }

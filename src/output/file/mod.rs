@@ -114,6 +114,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         bounds: queue_config::bounds(QUEUE, WhenFull::Block),
         queue_size: None,
         disk: None,
+        dead_letters: None,
         shed_above: 1.0,
         form: settings.base.display().to_string(),
         print: format!("{settings:?}"),

@@ -20,7 +20,7 @@ use crate::message::Span;
 use crate::net::lookup::lookup;
 use crate::net::target::{Place, Scheme, Target};
 use crate::net::tls::{self, ClientTls};
-use crate::queue::{Chunk, Record, Run, State};
+use crate::queue::{Answer, Chunk, Record, Run, State};
 use crate::sys::{datagram, reason, socket};
 
 /// A target that failed is not tried again before this while another one works.
@@ -47,7 +47,7 @@ pub(super) struct Link {
     ends: VecDeque<u64>,
     /// Records that arrived on a connection that is gone, and have not been reported.
     arrived: usize,
-    answered: Vec<State>,
+    answered: Vec<Answer>,
     /// Another link is used: this one is closed when nothing is on its way.
     unneeded: bool,
     /// An attempt that runs while another link works.
@@ -66,7 +66,7 @@ enum Connected {
 pub(super) enum Outcomes {
     /// So many have arrived.
     Arrived(usize),
-    Answered(Vec<State>),
+    Answered(Vec<Answer>),
 }
 
 impl Link {
@@ -146,7 +146,7 @@ impl Link {
     fn lose(&mut self) {
         match self.confirmed() {
             Outcomes::Arrived(count) => self.arrived = count,
-            Outcomes::Answered(states) => self.answered = states,
+            Outcomes::Answered(answers) => self.answered = answers,
         }
         self.socket = None;
     }
@@ -440,7 +440,9 @@ async fn send_datagrams(socket: &UdpSocket, chunk: &mut Chunk) -> Result<(), Str
                 socket.writable().await.map_err(|error| reason(&error))?;
             }
             // The path is too narrow for this one, and will be.
-            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => chunk.settle(pending[0].0, State::Rejected),
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                chunk.refuse(pending[0].0, State::Rejected, "too long for a datagram on its way".into());
+            }
             Err(error) => return Err(reason(&error)),
         }
     }

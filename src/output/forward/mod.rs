@@ -16,7 +16,7 @@ use super::{Closing, Delivery, DiskPlan, Output, OutputScope, Plan, QueueConfig,
 use crate::config::Period;
 use crate::net::target::{Scheme, Target};
 use crate::net::tls::{ClientFiles, ClientTls};
-use crate::queue::{Chunk, State, WhenFull};
+use crate::queue::{Chunk, WhenFull};
 use crate::route::Envelope;
 use crate::template::Escaping;
 
@@ -128,6 +128,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         bounds: queue_config::bounds(QUEUE, WhenFull::DropNewest),
         queue_size: None,
         disk: Some(DiskPlan::standard()),
+        dead_letters: None,
         shed_above: 1.0,
         form: String::new(),
         print: format!("{settings:?}"),
@@ -341,16 +342,12 @@ fn settle(batch: &mut [Chunk], link: usize, outcomes: &Outcomes) {
                 count -= chunk.confirm(count);
             }
         }
-        Outcomes::Answered(states) => {
-            let rejected = states.iter().filter(|state| **state == State::Rejected).count();
-            if rejected > 0 {
-                tracing::warn!("an upstream has refused {rejected} messages by RELP; they are dropped and counted (`rejected`)");
-            }
-            let mut states = states.as_slice();
-            while !states.is_empty()
+        Outcomes::Answered(answers) => {
+            let mut answers = answers.as_slice();
+            while !answers.is_empty()
                 && let Some(chunk) = chunks.next()
             {
-                states = &states[chunk.answer(states)..];
+                answers = &answers[chunk.answer(answers)..];
             }
         }
     }

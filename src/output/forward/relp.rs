@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::within;
 use crate::frame::relp::{self, Relp};
-use crate::queue::{Chunk, State};
+use crate::queue::{Answer, Chunk, State};
 use crate::sys::reason;
 
 /// Messages on their way at a time. Servers take as many as come; a client of 128 is what all of them know.
@@ -32,9 +32,9 @@ pub(super) struct Session {
     /// The number of the next command.
     number: u32,
     /// Messages on their way: their numbers, and what was answered.
-    under_way: VecDeque<(u32, Option<State>)>,
+    under_way: VecDeque<(u32, Option<Answer>)>,
     /// What became of those before them, and has not been reported.
-    outcomes: Vec<State>,
+    outcomes: Vec<Answer>,
     received: Vec<u8>,
     frames: Vec<u8>,
     /// When something was acknowledged, or nothing was on its way.
@@ -114,7 +114,7 @@ impl Session {
     }
 
     /// What became of the first of those on their way.
-    pub(super) fn outcomes(&mut self) -> Vec<State> {
+    pub(super) fn outcomes(&mut self) -> Vec<Answer> {
         std::mem::take(&mut self.outcomes)
     }
 
@@ -157,11 +157,14 @@ impl Session {
     fn note_answers(&mut self) -> Result<(), String> {
         while let Some((number, answer)) = self.next_answer()? {
             let Some(message) = self.under_way.iter_mut().find(|(other, _)| *other == number) else { continue };
-            message.1 = Some(if answer.starts_with(b"200") { State::Delivered } else { State::Rejected });
+            message.1 = Some(match answer.starts_with(b"200") {
+                true => Ok(()),
+                false => Err(format!("the upstream refuses it: {}", String::from_utf8_lossy(&answer)).into()),
+            });
         }
         // They are reported in their order.
-        while let Some((_, Some(state))) = self.under_way.front() {
-            self.outcomes.push(*state);
+        while let Some((_, Some(answer))) = self.under_way.front_mut() {
+            self.outcomes.push(std::mem::replace(answer, Ok(())));
             self.under_way.pop_front();
             self.progress = Instant::now();
         }

@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{CHUNK_BYTES, Chunk};
+use super::{CHUNK_BYTES, Chunk, ONE_AGE};
 use crate::metrics::DiskCounters;
 
 use cursor::Cursor;
@@ -400,7 +400,7 @@ fn note_stored(chunks: &mut [Chunk], first: u64) {
 fn encode(chunk: &Chunk, first: u64, seed: u64, out: &mut Vec<u8>) {
     for (number, (_, record)) in (first..).zip(chunk.unsettled()) {
         let (address, body) = (record.address.of(&chunk.bytes), record.body.of(&chunk.bytes));
-        Stored { number, address, body, severity: record.severity, form: chunk.form }.encode(seed, out);
+        Stored { number, address, body, accepted: chunk.accepted, severity: record.severity, form: chunk.form }.encode(seed, out);
     }
 }
 

@@ -4,7 +4,10 @@ use std::io;
 
 use super::folder::Handle;
 use super::segment::{SET_ASIDE, Window, passes};
-use super::{CHUNK_BYTES, Chunk, Disk};
+use super::{CHUNK_BYTES, Chunk, Disk, ONE_AGE};
+
+/// Of messages that came one by one: more of them are read later.
+const MOST_CHUNKS: usize = 256;
 
 /// Where the next record is read.
 #[derive(Debug, Default)]
@@ -27,8 +30,8 @@ impl Disk {
     /// error is one that may pass.
     pub fn read(&mut self, batch: &mut Vec<Chunk>, most: usize) -> io::Result<(u64, u64)> {
         let (mut read, mut missing, mut bytes) = (0, 0, 0);
-        let mut chunk = Chunk::default();
-        while bytes < most && self.unread() > 0 {
+        let (mut chunk, before) = (Chunk::default(), batch.len());
+        while bytes < most && batch.len() - before < MOST_CHUNKS && self.unread() > 0 {
             let Some(index) = self.segment_to_read()? else {
                 // What was appended last has gone.
                 missing += self.unread();
@@ -62,11 +65,12 @@ impl Disk {
             };
             let gap = record.number - *expected;
             missing += gap;
-            if gap > 0 || chunk.form != record.form || chunk.bytes.len() >= CHUNK_BYTES {
+            let is_of_one_age = record.accepted.abs_diff(chunk.accepted) <= ONE_AGE;
+            if gap > 0 || chunk.form != record.form || !is_of_one_age || chunk.bytes.len() >= CHUNK_BYTES {
                 batch.extend((!chunk.is_empty()).then(|| std::mem::take(&mut chunk)));
             }
             if chunk.is_empty() {
-                (chunk.stored, chunk.form) = (Some(record.number), record.form);
+                (chunk.stored, chunk.form, chunk.accepted) = (Some(record.number), record.form, record.accepted);
             }
             *expected = record.number + 1;
             bytes += record.address.len() + record.body.len();

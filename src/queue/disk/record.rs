@@ -7,23 +7,25 @@
 //! | 12–19 | number in the queue |
 //! | 20–23 | length of the address |
 //! | 24–27 | length of the body |
-//! | 28 | severity |
-//! | 29 | form |
-//! | 30–31 | 16 bits of XXH3-64 of octets 12–29, with the seed: lengths that are damage are not followed |
-//! | 32– | address, body |
+//! | 28–31 | when it was accepted, in seconds since 1970 |
+//! | 32 | severity |
+//! | 33 | form |
+//! | 34–35 | 16 bits of XXH3-64 of octets 12–33, with the seed: lengths that are damage are not followed |
+//! | 36– | address, body |
 //!
 //! The seed is random and never leaves the server, so that no message can contain what would pass for a record.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub(super) const MAGIC: [u8; 4] = [0xf5, b'P', b'q', 0x1a];
-pub(super) const HEAD: usize = 32;
+pub(super) const HEAD: usize = 36;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stored<'b> {
     pub(super) number: u64,
     pub(super) address: &'b [u8],
     pub(super) body: &'b [u8],
+    pub(super) accepted: u32,
     pub(super) severity: u8,
     pub(super) form: u8,
 }
@@ -44,14 +46,15 @@ pub(super) struct Outline {
     middle: usize,
     /// Its length.
     pub(super) end: usize,
+    accepted: u32,
     severity: u8,
     form: u8,
 }
 
 impl Outline {
     pub(super) fn of<'b>(&self, bytes: &'b [u8]) -> Stored<'b> {
-        let Self { number, middle, end, severity, form } = *self;
-        Stored { number, address: &bytes[HEAD..middle], body: &bytes[middle..end], severity, form }
+        let Self { number, middle, end, accepted, severity, form } = *self;
+        Stored { number, address: &bytes[HEAD..middle], body: &bytes[middle..end], accepted, severity, form }
     }
 }
 
@@ -63,6 +66,7 @@ impl Stored<'_> {
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&(self.address.len() as u32).to_le_bytes());
         out.extend_from_slice(&(self.body.len() as u32).to_le_bytes());
+        out.extend_from_slice(&self.accepted.to_le_bytes());
         out.extend_from_slice(&[self.severity, self.form]);
         let check = xxh3_64_with_seed(&out[start + 12..], seed) as u16;
         out.extend_from_slice(&check.to_le_bytes());
@@ -83,18 +87,19 @@ pub(super) fn decode(bytes: &[u8], seed: u64) -> Decoded {
         return Decoded::Needs(HEAD);
     };
     let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| head[at + i]));
-    let half = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| head[at + i])) as usize;
-    if xxh3_64_with_seed(&head[12..30], seed) as u16 != u16::from_le_bytes([head[30], head[31]]) {
+    let half = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| head[at + i]));
+    if xxh3_64_with_seed(&head[12..34], seed) as u16 != u16::from_le_bytes([head[34], head[35]]) {
         return Decoded::Damaged;
     }
-    let (middle, end) = (HEAD + half(20), HEAD + half(20) + half(24));
+    let middle = HEAD + half(20) as usize;
+    let end = middle + half(24) as usize;
     if bytes.len() < end {
         return Decoded::Needs(end);
     }
     if xxh3_64_with_seed(&bytes[12..end], seed) != word(4) {
         return Decoded::Damaged;
     }
-    Decoded::Whole(Outline { number: word(12), middle, end, severity: head[28], form: head[29] })
+    Decoded::Whole(Outline { number: word(12), middle, end, accepted: half(28), severity: head[32], form: head[33] })
 }
 
 #[cfg(test)]
@@ -103,7 +108,8 @@ mod tests {
 
     #[test]
     fn any_flipped_bit_is_damage_or_asks_for_more_and_another_seed_reads_nothing() {
-        let record = Stored { number: 7, address: b"host/app.log", body: b"a message\n", severity: 3, form: 2 };
+        let record =
+            Stored { number: 7, address: b"host/app.log", body: b"a message\n", accepted: 1_800_000_000, severity: 3, form: 2 };
         let mut bytes = Vec::new();
         record.encode(42, &mut bytes);
         let Decoded::Whole(outline) = decode(&bytes, 42) else { panic!("it is whole") };
