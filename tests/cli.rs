@@ -61,6 +61,33 @@ fn a_wrong_configuration_is_78_with_its_place() {
 }
 
 #[test]
+fn what_an_output_cannot_mean_is_an_error_at_its_place() {
+    for (target, options, place, what) in [
+        ("tcp://127.0.0.1:1", "compression = \"zstd\"", "6:15", "only RELP agrees on it: `relp://` or `relps://` targets"),
+        ("relp://127.0.0.1:1", "compression = \"gzip\"", "6:15", "unknown value `gzip`; there is zstd"),
+        ("relp://127.0.0.1:1", "framing = \"newline\"", "6:11", "RELP has a framing of its own"),
+        ("udp://127.0.0.1:1", "framing = \"newline\"", "6:11", "a datagram is its own frame"),
+        (
+            "tcp://127.0.0.1:1",
+            "queue = { dead-letters = \"here\" }",
+            "6:26",
+            "`dead-letters` is a file: an absolute path is expected",
+        ),
+        ("tcp://127.0.0.1:1", "queue = { deadline = \"soon\" }", "6:22", "`soon`"),
+    ] {
+        let text = format!(
+            "[[input.tcp]]\nlisten = \"127.0.0.1:0\"\n[[output.forward]]\nname = \"up\"\nto = [\"{target}\"]\n{options}\n\
+             [[route]]\nto = [\"up\"]\n"
+        );
+        let (_folder, path) = config(&text);
+        let output = penstock(&["check", "--config", &path]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{options}: {said}");
+        assert!(said.contains(&format!("{path}:{place}: ")) && said.contains(what), "{options}: {said}");
+    }
+}
+
+#[test]
 fn every_file_of_conf_d_is_read_in_order() {
     let (folder, path) = config(GOOD);
     std::fs::create_dir(folder.path().join("conf.d")).expect("a folder");

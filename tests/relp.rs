@@ -196,14 +196,18 @@ fn survives_breaks(proxy: &Proxy, to: SocketAddr, window: usize, out: impl Fn() 
     assert!(total <= rounds * each + cut * window, "{total} lines after {cut} breaks");
 }
 
-#[test]
-fn a_session_that_breaks_loses_nothing_between_two_penstocks() {
+/// All to this port, by RELP.
+fn relay(port: u16, options: &str) -> Server {
+    let target = format!("to = [\"relp://127.0.0.1:{port}\"]");
+    Server::start(&format!("{TCP}[[output.forward]]\nname = \"up\"\n{target}\n{options}[[route]]\nto = [\"up\"]\n"))
+}
+
+const COMPRESSED: &str = "compression = \"zstd\"\n";
+
+fn sessions_break_between_two_penstocks(options: &str) {
     let last = Server::start(&format!("{RELP}{FILE}{TO_FILE}"));
     let proxy = Proxy::to(last.address("relp"));
-    let first = Server::start(&format!(
-        "{TCP}[[output.forward]]\nname = \"up\"\nto = [\"relp://127.0.0.1:{}\"]\n[[route]]\nto = [\"up\"]\n",
-        proxy.port
-    ));
+    let first = relay(proxy.port, options);
     survives_breaks(&proxy, first.address("tcp"), 128, || last.read("out"));
     let log = first.stop();
     assert!(log.iter().any(|line| line.contains("they go again")), "{log:?}");
@@ -223,16 +227,60 @@ fn rsyslogd_with_relp(options: &str, global: &str) -> (Rsyslogd, u16) {
 }
 
 #[test]
+fn a_session_that_breaks_loses_nothing_between_two_penstocks() {
+    sessions_break_between_two_penstocks("");
+}
+
+#[test]
+fn a_compressed_session_that_breaks_loses_nothing() {
+    sessions_break_between_two_penstocks(COMPRESSED);
+}
+
+#[test]
+fn what_is_compressed_is_a_third_at_most_on_its_way() {
+    let mut octets = [0, 0];
+    for (octets, options) in octets.iter_mut().zip(["", COMPRESSED]) {
+        let last = Server::start(&format!("{RELP}{FILE}{TO_FILE}"));
+        let proxy = Proxy::to(last.address("relp"));
+        let first = relay(proxy.port, options);
+        send_lines(first.address("tcp"), 0..5_000);
+        last.lines("out", 5_000);
+        *octets = proxy.passed();
+        first.wait_for_log(if options.is_empty() { "connected to " } else { ", compressed" });
+    }
+    assert!(octets[1] * 3 < octets[0], "{octets:?}");
+}
+
+#[test]
+fn a_compressed_stream_that_is_none_is_named() {
+    let server = Server::start(&format!("{RELP}{FILE}{TO_FILE}"));
+    let (mut client, _) = Client::open(server.address("relp"), "relp_version=0\ncommands=syslog\ncompression=zstd");
+    assert_eq!(client.line(), "compression=zstd\n");
+    client.send(&syslog(2, "plain"));
+    assert_eq!(client.line(), "", "it closes");
+    server.wait_for_log("input `relp`: 127.0.0.1 does not speak RELP: its compressed stream is broken; closed");
+}
+
+#[test]
+fn rsyslogd_gets_it_as_it_is() {
+    if !has("rsyslogd") {
+        return;
+    }
+    let (rsyslogd, port) = rsyslogd_with_relp("", "");
+    let first = relay(port, COMPRESSED);
+    send_lines(first.address("tcp"), 0..1_000);
+    wait_until("all arrive", || arrived(&rsyslogd.read("out")).len() == 1_000);
+    first.wait_for_log("which takes nothing compressed: it goes as it is");
+}
+
+#[test]
 fn to_rsyslogd_whose_sessions_break() {
     if !has("rsyslogd") {
         return;
     }
     let (rsyslogd, port) = rsyslogd_with_relp("", "");
     let proxy = Proxy::to(([127, 0, 0, 1], port).into());
-    let penstock = Server::start(&format!(
-        "{TCP}[[output.forward]]\nname = \"up\"\nto = [\"relp://127.0.0.1:{}\"]\n[[route]]\nto = [\"up\"]\n",
-        proxy.port
-    ));
+    let penstock = relay(proxy.port, "");
     survives_breaks(&proxy, penstock.address("tcp"), 128, || rsyslogd.read("out"));
 }
 

@@ -26,6 +26,14 @@ pub enum Relp {
     Wrong(&'static str),
 }
 
+/// An offer of ours: what the client sends after the server has said the same is a zstd stream. Others pass over it.
+pub const COMPRESSION: &str = "compression=zstd";
+
+/// Whether these offers have this line.
+pub fn offers(offers: &[u8], line: &str) -> bool {
+    offers.split(|byte| *byte == b'\n').any(|other| other == line.as_bytes())
+}
+
 /// Digits of a number or length.
 const DIGITS: usize = 9;
 /// Octets of a command's name.

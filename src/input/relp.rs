@@ -19,6 +19,7 @@ use crate::config::{Address, Network, Period, Scope};
 use crate::frame::relp::{self, Relp};
 use crate::frame::trimmed;
 use crate::message::{Batch, Frame, Received, Span};
+use crate::net::compression::Unpacker;
 use crate::net::tls::{ServerFiles, ServerTls};
 use crate::queue::{Acceptance, Receipt};
 use crate::route::Touched;
@@ -102,6 +103,8 @@ const SOFTWARE: &str = concat!("penstock,", env!("CARGO_PKG_VERSION"));
 struct Session {
     /// What has come and is not taken yet.
     buffer: Vec<u8>,
+    /// Through which everything comes after the client has asked for it.
+    unpacker: Option<Unpacker>,
     /// Octets of an overlong message that go to nobody.
     skip: usize,
     is_open: bool,
@@ -128,6 +131,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, conn
     let settings = connection.shared.settings.load_full();
     let mut session = Session {
         buffer: Vec::new(),
+        unpacker: None,
         skip: 0,
         is_open: false,
         closing: false,
@@ -168,8 +172,7 @@ impl Session {
             let reading = async {
                 // A full queue stops the reading; what has become safe is acknowledged all the same.
                 connection.worker.unblocked(&self.touched).await;
-                self.buffer.reserve(READ_BYTES);
-                stream.read_buf(&mut self.buffer).await
+                receive(stream, self.unpacker.as_mut(), &mut self.buffer).await
             };
             let count = tokio::select! {
                 biased;
@@ -271,14 +274,25 @@ impl Session {
         self.taken.push_back((acceptance, taken.numbers));
     }
 
+    /// The answer to an opened session.
+    fn open(&mut self, offers: &[u8]) -> Result<String, &'static str> {
+        let version = offered_version(offers);
+        let mut answer = format!("200 OK\nrelp_version={version}\nrelp_software={SOFTWARE}\ncommands=syslog");
+        if !self.is_open && relp::offers(offers, relp::COMPRESSION) {
+            self.unpacker = Some(Unpacker::new().map_err(|_| "there is no memory to unpack it")?);
+            answer = answer + "\n" + relp::COMPRESSION;
+        }
+        self.is_open = true;
+        Ok(answer)
+    }
+
     /// A command that is no message.
     fn obey(&mut self, number: u32, command: std::ops::Range<usize>, data: std::ops::Range<usize>) -> Result<(), &'static str> {
         match &self.buffer[command] {
             b"open" => {
-                let version = offered_version(&self.buffer[data]);
-                let offers = format!("200 OK\nrelp_version={version}\nrelp_software={SOFTWARE}\ncommands=syslog");
-                relp::write(number, "rsp", offers.as_bytes(), &mut self.answers);
-                self.is_open = true;
+                let offers = self.buffer[data].to_vec();
+                let answer = self.open(&offers)?;
+                relp::write(number, "rsp", answer.as_bytes(), &mut self.answers);
                 Ok(())
             }
             b"close" => {
@@ -296,6 +310,28 @@ impl Session {
                 relp::write(number, "rsp", b"500 no such command", &mut self.answers);
                 Ok(())
             }
+        }
+    }
+}
+
+/// Reads what there is, unpacked; 0 is the end. Cancel-safe.
+async fn receive<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    unpacker: Option<&mut Unpacker>,
+    buffer: &mut Vec<u8>,
+) -> io::Result<usize> {
+    buffer.reserve(READ_BYTES);
+    let Some(unpacker) = unpacker else { return stream.read_buf(buffer).await };
+    loop {
+        let broken = |_| io::Error::new(io::ErrorKind::InvalidData, "its compressed stream is broken");
+        let count = unpacker.unpack(READ_BYTES, buffer).map_err(broken)?;
+        if count > 0 {
+            return Ok(count);
+        }
+        let packed = unpacker.packed();
+        packed.reserve(READ_BYTES);
+        if stream.read_buf(packed).await? == 0 {
+            return Ok(0);
         }
     }
 }

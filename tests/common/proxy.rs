@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 /// Passes bytes on in both directions.
@@ -10,6 +10,8 @@ pub struct Proxy {
     pub port: u16,
     open: Arc<Mutex<Vec<TcpStream>>>,
     stalled: Arc<AtomicBool>,
+    /// Octets from the clients to the server.
+    passed: Arc<AtomicU64>,
 }
 
 impl Proxy {
@@ -18,7 +20,8 @@ impl Proxy {
         let port = listener.local_addr().expect("an address").port();
         let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
         let stalled = Arc::<AtomicBool>::default();
-        let (known, stalls) = (open.clone(), stalled.clone());
+        let passed = Arc::<AtomicU64>::default();
+        let (known, stalls, counts) = (open.clone(), stalled.clone(), passed.clone());
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 if stalls.load(SeqCst) {
@@ -28,11 +31,16 @@ impl Proxy {
                 let Ok(server) = TcpStream::connect(target) else { continue };
                 known.lock().expect("no panic").extend([&client, &server].map(|stream| stream.try_clone().expect("a handle")));
                 let (to, from) = (server.try_clone().expect("a handle"), client.try_clone().expect("a handle"));
-                std::thread::spawn(move || pump(from, to));
-                std::thread::spawn(move || pump(server, client));
+                let counts = counts.clone();
+                std::thread::spawn(move || pump(from, to, &counts));
+                std::thread::spawn(move || pump(server, client, &AtomicU64::new(0)));
             }
         });
-        Self { port, open, stalled }
+        Self { port, open, stalled, passed }
+    }
+
+    pub fn passed(&self) -> u64 {
+        self.passed.load(SeqCst)
     }
 
     /// Breaks what is open now, in the middle of whatever goes through it; how many connections.
@@ -49,9 +57,10 @@ impl Proxy {
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream) {
+fn pump(mut from: TcpStream, mut to: TcpStream, count_of: &AtomicU64) {
     let mut bytes = [0; 16 << 10];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
+        count_of.fetch_add(count as u64, SeqCst);
         if to.write_all(&bytes[..count]).is_err() {
             break;
         }

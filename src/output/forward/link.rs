@@ -2,10 +2,9 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
@@ -14,29 +13,20 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
-use super::relp::Session;
+use super::connect::{Connected, Counted, Way, connect};
 use super::within;
 use crate::message::Span;
-use crate::net::lookup::lookup;
-use crate::net::target::{Place, Scheme, Target};
-use crate::net::tls::{self, ClientTls};
 use crate::queue::{Answer, Chunk, Record, Run, State};
 use crate::sys::{datagram, reason, socket};
 
 /// A target that failed is not tried again before this while another one works.
 const REST: Duration = Duration::from_secs(5);
-/// A peer that does not close is left.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 const NOT_READ: &str = "it did not read what was sent";
 /// The largest payload of a UDP datagram over IPv4.
 const LARGEST_DATAGRAM: usize = 65507;
-const KEEPALIVE: socket2::TcpKeepalive =
-    socket2::TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
 
 pub(super) struct Link {
-    target: Target,
-    tls: Option<ClientTls>,
-    timeout: Duration,
+    way: Way,
     socket: Option<Connected>,
     /// When it was connected, and how many messages have gone since.
     since: Instant,
@@ -55,13 +45,6 @@ pub(super) struct Link {
     tried: Option<Instant>,
 }
 
-enum Connected {
-    Tcp(TcpStream),
-    Tls(Box<TlsStream<Counted>>),
-    Udp(UdpSocket),
-    Relp(Box<Session>),
-}
-
 /// What became of records that were on their way.
 pub(super) enum Outcomes {
     /// So many have arrived.
@@ -70,11 +53,9 @@ pub(super) enum Outcomes {
 }
 
 impl Link {
-    pub(super) fn new(target: Target, tls: Option<ClientTls>, timeout: Duration) -> Self {
+    pub(super) fn new(way: Way) -> Self {
         Self {
-            target,
-            tls,
-            timeout,
+            way,
             socket: None,
             since: Instant::now(),
             sent: 0,
@@ -92,19 +73,19 @@ impl Link {
     pub(super) async fn send(&mut self, chunk: &mut Chunk) -> Result<(), String> {
         self.unneeded = false;
         let before = chunk.pending();
-        let mut sending = Sending { chunk, written: &mut self.written, ends: &mut self.ends, timeout: self.timeout };
+        let mut sending = Sending { chunk, written: &mut self.written, ends: &mut self.ends, timeout: self.way.timeout };
         let result = match self.socket.as_mut() {
             None => Err("not connected".to_owned()),
             Some(Connected::Udp(socket)) => send_datagrams(socket, sending.chunk).await,
             Some(Connected::Tcp(stream)) => sending.plain(stream).await,
             Some(Connected::Tls(stream)) => sending.tls(stream).await,
-            Some(Connected::Relp(session)) => session.send(sending.chunk, self.timeout).await,
+            Some(Connected::Relp(session)) => session.send(sending.chunk, self.way.timeout).await,
         };
         self.sent += (before - sending.chunk.pending()) as u64;
         result.map_err(|why| {
             self.lose();
             self.tried = Some(Instant::now());
-            format!("{}: {why}", self.target)
+            format!("{}: {why}", self.way.target)
         })
     }
 
@@ -201,10 +182,15 @@ impl Link {
     pub(super) async fn connect(&mut self) -> Result<(), String> {
         self.attempt = None;
         self.tried = Some(Instant::now());
-        let connecting = connect(self.target.clone(), self.tls.clone(), self.timeout);
-        let socket = connecting.await.map_err(|why| format!("{}: {why}", self.target))?;
+        let connecting = connect(self.way.clone());
+        let socket = connecting.await.map_err(|why| format!("{}: {why}", self.way.target))?;
         self.use_now(socket);
-        tracing::info!("connected to {}", self.target);
+        let compressed = matches!(&self.socket, Some(Connected::Relp(session)) if session.is_compressed());
+        match (self.way.compressed, compressed) {
+            (false, _) => tracing::info!("connected to {}", self.way.target),
+            (true, true) => tracing::info!("connected to {}, compressed", self.way.target),
+            (true, false) => tracing::warn!("connected to {}, which takes nothing compressed: it goes as it is", self.way.target),
+        }
         Ok(())
     }
 
@@ -212,7 +198,7 @@ impl Link {
         let rests = self.tried.is_some_and(|tried| tried.elapsed() < REST);
         if self.socket.is_none() && self.attempt.is_none() && !rests {
             self.tried = Some(Instant::now());
-            self.attempt = Some(tokio::spawn(connect(self.target.clone(), self.tls.clone(), self.timeout)));
+            self.attempt = Some(tokio::spawn(connect(self.way.clone())));
         }
     }
 
@@ -234,79 +220,19 @@ impl Link {
     }
 }
 
-impl Connected {
-    /// close_notify and FIN; then everything the peer has to say is read until it closes too. A socket that is closed
-    /// over unread bytes (a server's session tickets) is reset by the kernel, and what was under way is lost.
-    async fn close(&mut self) {
-        let closing = async {
-            match self {
-                Self::Tcp(stream) => close_stream(stream).await,
-                Self::Tls(stream) => close_stream(stream.as_mut()).await,
-                Self::Relp(session) => session.close().await,
-                Self::Udp(_) => Ok(()),
-            }
-        };
-        let _ = tokio::time::timeout(CLOSE_DEADLINE, closing).await;
-    }
-}
-
-async fn close_stream(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
-    stream.shutdown().await?;
-    tokio::io::copy(stream, &mut tokio::io::sink()).await.map(drop)
-}
-
 /// The result of a task that has finished.
 fn finished<T>(task: JoinHandle<T>) -> Option<Result<T, tokio::task::JoinError>> {
     let mut task = task;
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut context = Context::from_waker(Waker::noop());
     match Pin::new(&mut task).poll(&mut context) {
         Poll::Ready(result) => Some(result),
         Poll::Pending => None,
     }
 }
 
-async fn connect(target: Target, tls: Option<ClientTls>, timeout: Duration) -> Result<Connected, String> {
-    let Place::Host { host, port } = &target.place else {
-        return Err("is no network address".to_owned());
-    };
-    let looking_up = async { lookup(host, *port).await.map_err(|error| reason(&error)) };
-    let addresses = within(timeout, "no answer to the look-up of its name", looking_up).await?;
-    if target.scheme == Scheme::Udp {
-        return connect_udp(*addresses.first().ok_or("its name has no address")?).await.map_err(|error| reason(&error));
-    }
-    let connecting = async { TcpStream::connect(addresses.as_slice()).await.map_err(|error| reason(&error)) };
-    let stream = within(timeout, "no connection", connecting).await?;
-    let socket = socket2::SockRef::from(&stream);
-    let _ = socket.set_tcp_keepalive(&KEEPALIVE);
-    // What is written and not acknowledged for so long breaks the connection.
-    let _ = socket.set_tcp_user_timeout(Some(timeout));
-    // A chunk is one write: nothing is gained by waiting for more.
-    let _ = stream.set_nodelay(true);
-    match tls {
-        Some(tls) if target.scheme == Scheme::Relps => {
-            let stream = within(timeout, "the TLS handshake was not over", tls::connect(stream, host, &tls)).await?;
-            Ok(Connected::Relp(Box::new(Session::open(Box::new(stream), timeout).await?)))
-        }
-        Some(tls) => {
-            let stream = Counted { stream, written: 0 };
-            let stream = within(timeout, "the TLS handshake was not over", tls::connect(stream, host, &tls)).await?;
-            Ok(Connected::Tls(Box::new(stream)))
-        }
-        None if target.scheme == Scheme::Relp => Ok(Connected::Relp(Box::new(Session::open(Box::new(stream), timeout).await?))),
-        None => Ok(Connected::Tcp(stream)),
-    }
-}
-
-async fn connect_udp(address: SocketAddr) -> io::Result<Connected> {
-    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(address).await?;
-    Ok(Connected::Udp(socket))
-}
-
 /// Reads what a peer has to say, which is nothing but its end.
 fn is_closed<S: AsyncRead + Unpin>(stream: &mut S) -> bool {
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut context = Context::from_waker(Waker::noop());
     let mut bytes = [0; 512];
     loop {
         let mut buffer = ReadBuf::new(&mut bytes);
@@ -374,48 +300,6 @@ impl Sending<'_> {
 fn unacknowledged(stream: &TcpStream) -> u64 {
     // Nothing is known to have arrived, then.
     socket::unacknowledged(stream.as_fd()).unwrap_or(u64::MAX)
-}
-
-/// Counts the octets that go through it.
-struct Counted {
-    stream: TcpStream,
-    written: u64,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(count)) = result {
-            self.written += count as u64;
-        }
-        result
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
-        if let Poll::Ready(Ok(count)) = result {
-            self.written += count as u64;
-        }
-        result
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
 
 async fn write_some<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> Result<usize, String> {

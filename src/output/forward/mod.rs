@@ -3,6 +3,7 @@
 //! Several targets by fail-over (the first that answers, and back to an earlier one as soon as it does) or in turn. A
 //! dead target is tried in the background while another one works, so that it delays nothing.
 
+mod connect;
 mod link;
 mod relp;
 
@@ -20,6 +21,7 @@ use crate::queue::{Chunk, WhenFull};
 use crate::route::Envelope;
 use crate::template::Escaping;
 
+use connect::Way;
 use link::{Link, Outcomes};
 
 #[derive(Debug, serde::Deserialize)]
@@ -41,6 +43,8 @@ pub struct Config {
     pub peers: Vec<Spanned<String>>,
     /// For a connection, a handshake, and a write without progress.
     pub timeout: Option<Period>,
+    /// By RELP, to servers that take it.
+    pub compression: Option<Spanned<CompressionName>>,
     /// A connection is made anew after so many messages, for a load balancer on the way.
     pub rebind_messages: Option<u64>,
     /// And after so long.
@@ -64,11 +68,18 @@ pub enum FramingName {
     OctetCounted,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CompressionName {
+    Zstd,
+}
+
 #[derive(Clone, Debug)]
 struct Settings {
     targets: Vec<Target>,
     balance: Balance,
     timeout: Duration,
+    compressed: bool,
     tls: Option<ClientTls>,
     envelope: Envelope,
     rebind_messages: u64,
@@ -109,10 +120,14 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
             None
         }
     };
+    if let Some(compression) = config.compression.as_ref().filter(|_| !targets[0].scheme.is_relp()) {
+        scope.scope.error(compression.span(), "only RELP agrees on it: `relp://` or `relps://` targets");
+    }
     let settings = Settings {
         targets,
         balance: config.balance,
         timeout: config.timeout.map_or(TIMEOUT, |time| time.0),
+        compressed: config.compression.is_some(),
         tls,
         envelope,
         rebind_messages: config.rebind_messages.unwrap_or(u64::MAX).max(1),
@@ -245,8 +260,9 @@ impl Output for Forward {
 
 impl Forward {
     fn new(settings: Settings) -> Self {
-        let links =
-            settings.targets.iter().map(|target| Link::new(target.clone(), settings.clone().tls, settings.timeout)).collect();
+        let Settings { tls, timeout, compressed, .. } = &settings;
+        let way = |target: &Target| Way { target: target.clone(), tls: tls.clone(), timeout: *timeout, compressed: *compressed };
+        let links = settings.targets.iter().map(|target| Link::new(way(target))).collect();
         Self { settings, links, next: 0 }
     }
 

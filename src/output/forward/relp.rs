@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::within;
 use crate::frame::relp::{self, Relp};
+use crate::net::compression::Packer;
 use crate::queue::{Answer, Chunk, State};
 use crate::sys::reason;
 
@@ -37,6 +38,11 @@ pub(super) struct Session {
     outcomes: Vec<Answer>,
     received: Vec<u8>,
     frames: Vec<u8>,
+    /// Where the server takes it.
+    packer: Option<Packer>,
+    /// On its way to the socket, and how much of it has gone.
+    outgoing: Vec<u8>,
+    gone: usize,
     /// When something was acknowledged, or nothing was on its way.
     progress: Instant,
     /// The server has said that it closes.
@@ -45,7 +51,7 @@ pub(super) struct Session {
 
 impl Session {
     /// Opens the session.
-    pub(super) async fn open(stream: Box<dyn Stream>, timeout: Duration) -> Result<Self, String> {
+    pub(super) async fn open(stream: Box<dyn Stream>, timeout: Duration, compressed: bool) -> Result<Self, String> {
         let mut session = Self {
             stream,
             number: 1,
@@ -53,10 +59,16 @@ impl Session {
             outcomes: Vec::new(),
             received: Vec::new(),
             frames: Vec::new(),
+            packer: None,
+            outgoing: Vec::new(),
+            gone: 0,
             progress: Instant::now(),
             closed: false,
         };
-        let offers = format!("relp_version=0\nrelp_software={SOFTWARE}\ncommands=syslog");
+        let mut offers = format!("relp_version=0\nrelp_software={SOFTWARE}\ncommands=syslog");
+        if compressed {
+            offers = offers + "\n" + relp::COMPRESSION;
+        }
         relp::write(1, "open", offers.as_bytes(), &mut session.frames);
         session.number = 2;
         within(timeout, "no answer to the opening of a RELP session", session.opened()).await?;
@@ -68,7 +80,12 @@ impl Session {
         loop {
             if let Some((_, answer)) = self.next_answer()? {
                 return match answer.strip_prefix(b"200") {
-                    Some(_) => Ok(()),
+                    Some(answer) => {
+                        if relp::offers(answer, relp::COMPRESSION) {
+                            self.packer = Some(Packer::new().map_err(|error| reason(&error))?);
+                        }
+                        Ok(())
+                    }
                     None => Err(format!("the RELP session was refused: {}", String::from_utf8_lossy(&answer))),
                 };
             }
@@ -116,6 +133,10 @@ impl Session {
     /// What became of the first of those on their way.
     pub(super) fn outcomes(&mut self) -> Vec<Answer> {
         std::mem::take(&mut self.outcomes)
+    }
+
+    pub(super) fn is_compressed(&self) -> bool {
+        self.packer.is_some()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -198,13 +219,25 @@ impl Session {
         if count == 0 || self.closed { Err("it closed the session".to_owned()) } else { Ok(()) }
     }
 
+    /// Cancel-safe: what has gone does not go again.
     async fn flush(&mut self) -> Result<(), String> {
+        match &mut self.packer {
+            _ if self.frames.is_empty() => {}
+            Some(packer) => packer.pack(&self.frames, &mut self.outgoing).map_err(|error| reason(&error))?,
+            None => self.outgoing.extend_from_slice(&self.frames),
+        }
+        self.frames.clear();
         let writing = async {
-            self.stream.write_all(&self.frames).await?;
+            while self.gone < self.outgoing.len() {
+                match self.stream.write(&self.outgoing[self.gone..]).await? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    count => self.gone += count,
+                }
+            }
+            self.gone = 0;
+            self.outgoing.clear();
             self.stream.flush().await
         };
-        writing.await.map_err(|error| reason(&error))?;
-        self.frames.clear();
-        Ok(())
+        writing.await.map_err(|error| reason(&error))
     }
 }
