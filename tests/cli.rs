@@ -63,7 +63,8 @@ fn a_wrong_configuration_is_78_with_its_place() {
 #[test]
 fn what_an_output_cannot_mean_is_an_error_at_its_place() {
     for (target, options, place, what) in [
-        ("tcp://127.0.0.1:1", "compression = \"zstd\"", "6:15", "only RELP agrees on it: `relp://` or `relps://` targets"),
+        ("tcp://127.0.0.1:1", "compression = \"zstd\"", "6:15", "only RELP has it: `relp://` or `relps://` targets"),
+        ("relp://127.0.0.1:1", "window = 0", "6:10", "at least one message must be on its way"),
         ("relp://127.0.0.1:1", "compression = \"gzip\"", "6:15", "unknown value `gzip`; there is zstd"),
         ("relp://127.0.0.1:1", "framing = \"newline\"", "6:11", "RELP has a framing of its own"),
         ("udp://127.0.0.1:1", "framing = \"newline\"", "6:11", "a datagram is its own frame"),

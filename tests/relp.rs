@@ -188,10 +188,13 @@ fn survives_breaks(proxy: &Proxy, to: SocketAddr, window: usize, out: impl Fn() 
         send_lines(to, round * each..(round + 1) * each);
         let before = arrived(&out()).len();
         wait_until("some arrive", || arrived(&out()).len() > before);
-        cut += proxy.cut();
+        wait_until("a session is broken", || {
+            let broken = proxy.cut();
+            cut += broken;
+            broken > 0
+        });
     }
     wait_until("all arrive", || arrived(&out()).len() == rounds * each);
-    assert!(cut >= 2, "{cut} sessions were broken");
     let total = out().lines().count();
     assert!(total <= rounds * each + cut * window, "{total} lines after {cut} breaks");
 }
@@ -208,7 +211,7 @@ fn sessions_break_between_two_penstocks(options: &str) {
     let last = Server::start(&format!("{RELP}{FILE}{TO_FILE}"));
     let proxy = Proxy::to(last.address("relp"));
     let first = relay(proxy.port, options);
-    survives_breaks(&proxy, first.address("tcp"), 128, || last.read("out"));
+    survives_breaks(&proxy, first.address("tcp"), 1024, || last.read("out"));
     let log = first.stop();
     assert!(log.iter().any(|line| line.contains("they go again")), "{log:?}");
 }
@@ -281,7 +284,7 @@ fn to_rsyslogd_whose_sessions_break() {
     let (rsyslogd, port) = rsyslogd_with_relp("", "");
     let proxy = Proxy::to(([127, 0, 0, 1], port).into());
     let penstock = relay(proxy.port, "");
-    survives_breaks(&proxy, penstock.address("tcp"), 128, || rsyslogd.read("out"));
+    survives_breaks(&proxy, penstock.address("tcp"), 1024, || rsyslogd.read("out"));
 }
 
 fn from_rsyslogd(relp: &str, action: &str, breaks: bool) {

@@ -57,11 +57,13 @@ pub(super) struct Way {
     pub(super) tls: Option<ClientTls>,
     /// For a connection, a handshake, and a write without progress.
     pub(super) timeout: Duration,
+    /// Of RELP.
+    pub(super) window: usize,
     pub(super) compressed: bool,
 }
 
 pub(super) async fn connect(way: Way) -> Result<Connected, String> {
-    let Way { target, tls, timeout, compressed } = way;
+    let Way { target, tls, timeout, window, compressed } = way;
     let Place::Host { host, port } = &target.place else {
         return Err("is no network address".to_owned());
     };
@@ -81,7 +83,7 @@ pub(super) async fn connect(way: Way) -> Result<Connected, String> {
     match tls {
         Some(tls) if target.scheme == Scheme::Relps => {
             let stream = within(timeout, "the TLS handshake was not over", tls::connect(stream, host, &tls)).await?;
-            Ok(Connected::Relp(Box::new(Session::open(Box::new(stream), timeout, compressed).await?)))
+            Ok(Connected::Relp(Box::new(Session::open(Box::new(stream), timeout, window, compressed).await?)))
         }
         Some(tls) => {
             let stream = Counted { stream, written: 0 };
@@ -89,7 +91,7 @@ pub(super) async fn connect(way: Way) -> Result<Connected, String> {
             Ok(Connected::Tls(Box::new(stream)))
         }
         None if target.scheme == Scheme::Relp => {
-            Ok(Connected::Relp(Box::new(Session::open(Box::new(stream), timeout, compressed).await?)))
+            Ok(Connected::Relp(Box::new(Session::open(Box::new(stream), timeout, window, compressed).await?)))
         }
         None => Ok(Connected::Tcp(stream)),
     }

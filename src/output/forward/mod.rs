@@ -43,6 +43,8 @@ pub struct Config {
     pub peers: Vec<Spanned<String>>,
     /// For a connection, a handshake, and a write without progress.
     pub timeout: Option<Period>,
+    /// By RELP: messages on their way at a time.
+    pub window: Option<Spanned<usize>>,
     /// By RELP, to servers that take it.
     pub compression: Option<Spanned<CompressionName>>,
     /// A connection is made anew after so many messages, for a load balancer on the way.
@@ -79,6 +81,7 @@ struct Settings {
     targets: Vec<Target>,
     balance: Balance,
     timeout: Duration,
+    window: usize,
     compressed: bool,
     tls: Option<ClientTls>,
     envelope: Envelope,
@@ -102,6 +105,8 @@ impl Settings {
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// After so long what has arrived is acknowledged, and the rest goes on: so much may go twice when the process is killed.
 const LONGEST: Duration = Duration::from_millis(20);
+/// A far server has something to do while its acknowledgements are on their way, and not much comes twice after a break.
+const WINDOW: usize = 1024;
 /// Memory for an upstream that is away; the other outputs share what is left.
 const QUEUE: usize = 64 << 20;
 
@@ -120,13 +125,18 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
             None
         }
     };
-    if let Some(compression) = config.compression.as_ref().filter(|_| !targets[0].scheme.is_relp()) {
-        scope.scope.error(compression.span(), "only RELP agrees on it: `relp://` or `relps://` targets");
+    let of_relp = [config.compression.as_ref().map(Spanned::span), config.window.as_ref().map(Spanned::span)];
+    for span in of_relp.into_iter().flatten().filter(|_| !targets[0].scheme.is_relp()) {
+        scope.scope.error(span, "only RELP has it: `relp://` or `relps://` targets");
+    }
+    if let Some(window) = config.window.as_ref().filter(|window| *window.as_ref() == 0) {
+        scope.scope.error(window.span(), "at least one message must be on its way");
     }
     let settings = Settings {
         targets,
         balance: config.balance,
         timeout: config.timeout.map_or(TIMEOUT, |time| time.0),
+        window: config.window.as_ref().map_or(WINDOW, |window| (*window.as_ref()).max(1)),
         compressed: config.compression.is_some(),
         tls,
         envelope,
@@ -260,8 +270,14 @@ impl Output for Forward {
 
 impl Forward {
     fn new(settings: Settings) -> Self {
-        let Settings { tls, timeout, compressed, .. } = &settings;
-        let way = |target: &Target| Way { target: target.clone(), tls: tls.clone(), timeout: *timeout, compressed: *compressed };
+        let Settings { tls, timeout, window, compressed, .. } = &settings;
+        let way = |target: &Target| Way {
+            target: target.clone(),
+            tls: tls.clone(),
+            timeout: *timeout,
+            window: *window,
+            compressed: *compressed,
+        };
         let links = settings.targets.iter().map(|target| Link::new(way(target))).collect();
         Self { settings, links, next: 0 }
     }

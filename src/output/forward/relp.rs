@@ -14,8 +14,6 @@ use crate::net::compression::Packer;
 use crate::queue::{Answer, Chunk, State};
 use crate::sys::reason;
 
-/// Messages on their way at a time. Servers take as many as come; a client of 128 is what all of them know.
-const WINDOW: usize = 128;
 /// A server acknowledges when it has stored a message, and may have to wait for that itself.
 const ACKNOWLEDGED: Duration = Duration::from_secs(90);
 /// So long a full window is waited for before others have a look at it.
@@ -30,6 +28,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 pub(super) struct Session {
     stream: Box<dyn Stream>,
+    /// So many messages may be on their way.
+    window: usize,
     /// The number of the next command.
     number: u32,
     /// Messages on their way: their numbers, and what was answered.
@@ -51,9 +51,15 @@ pub(super) struct Session {
 
 impl Session {
     /// Opens the session.
-    pub(super) async fn open(stream: Box<dyn Stream>, timeout: Duration, compressed: bool) -> Result<Self, String> {
+    pub(super) async fn open(
+        stream: Box<dyn Stream>,
+        timeout: Duration,
+        window: usize,
+        compressed: bool,
+    ) -> Result<Self, String> {
         let mut session = Self {
             stream,
+            window,
             number: 1,
             under_way: VecDeque::new(),
             outcomes: Vec::new(),
@@ -96,14 +102,14 @@ impl Session {
     /// Sends what is pending; waits a little for answers where too many messages are on their way, and leaves the rest.
     pub(super) async fn send(&mut self, chunk: &mut Chunk, timeout: Duration) -> Result<(), String> {
         while chunk.pending() > 0 {
-            if self.under_way.len() >= WINDOW {
+            if self.under_way.len() >= self.window {
                 match tokio::time::timeout(LOOK, self.answered()).await {
                     Ok(answered) => answered?,
                     Err(_) if self.progress.elapsed() < timeout.max(ACKNOWLEDGED) => return Ok(()),
                     Err(_) => return Err("it acknowledged nothing".to_owned()),
                 }
             }
-            let room = WINDOW - self.under_way.len();
+            let room = self.window - self.under_way.len();
             if self.under_way.is_empty() {
                 self.progress = Instant::now();
             }
@@ -123,7 +129,7 @@ impl Session {
     async fn answered(&mut self) -> Result<(), String> {
         loop {
             self.note_answers()?;
-            if self.under_way.len() < WINDOW {
+            if self.under_way.len() < self.window {
                 return Ok(());
             }
             self.receive().await?;
