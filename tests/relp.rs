@@ -6,7 +6,7 @@ mod peers;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::proxy::Proxy;
 use common::{Server, free_port, has, wait_until};
@@ -135,6 +135,34 @@ fn what_is_not_safe_at_a_stop_is_not_acknowledged() {
     assert_eq!(rest, "0 serverclose 0\n");
 }
 
+/// A server's side of a session that has just been opened: for its answers, and for what comes.
+fn opened(stream: TcpStream) -> (TcpStream, BufReader<TcpStream>) {
+    let (mut answers, mut stream, mut line) = (stream.try_clone().expect("a handle"), BufReader::new(stream), String::new());
+    (0..3).for_each(|_| assert!(stream.read_line(&mut line).is_ok_and(|count| count > 0)));
+    answers.write_all(b"1 rsp 53 200 OK\nrelp_version=0\nrelp_software=x\ncommands=syslog\n").expect("sent");
+    (answers, stream)
+}
+
+/// An upstream that acknowledges nothing: what is on its way and what stands behind it goes to the disk.
+#[test]
+fn a_full_window_keeps_no_sender_waiting() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let up =
+        format!("[[output.forward]]\nname = \"up\"\nto = [\"relp://127.0.0.1:{port}\"]\nwindow = 10\n[[route]]\nto = [\"up\"]\n");
+    let server = Server::start(&format!("{RELP}{up}"));
+    let (mut client, _) = Client::open(server.address("relp"), "relp_version=0\ncommands=syslog");
+    client.send(&syslog(2, "first"));
+    let _session = opened(listener.accept().expect("it comes").0);
+    assert_eq!(client.line(), "2 rsp 6 200 OK\n");
+    for number in 3..100 {
+        client.send(&syslog(number, "next"));
+        assert_eq!(client.line(), format!("{number} rsp 6 200 OK\n"));
+    }
+    let log = server.stop();
+    assert!(log.iter().any(|line| line.contains("stopped; 98 messages wait on disk for the next start")), "{log:?}");
+}
+
 /// An upstream that refuses every second message for good.
 #[test]
 fn what_an_upstream_refuses_is_kept_with_the_reason() {
@@ -146,10 +174,7 @@ fn what_an_upstream_refuses_is_kept_with_the_reason() {
     let server = Server::start(&format!("[metrics]\nlisten = \"127.0.0.1:0\"\n{TCP}[template]\nline = \"{{message}}\"\n{up}"));
     send_lines(server.address("tcp"), 0..4);
     let (stream, _) = listener.accept().expect("it comes");
-    let (mut answers, mut stream) = (stream.try_clone().expect("a handle"), BufReader::new(stream));
-    let mut line = String::new();
-    (0..3).for_each(|_| assert!(stream.read_line(&mut line).is_ok_and(|count| count > 0)));
-    answers.write_all(b"1 rsp 53 200 OK\nrelp_version=0\nrelp_software=x\ncommands=syslog\n").expect("sent");
+    let ((mut answers, mut stream), mut line) = (opened(stream), String::new());
     for number in 2..6 {
         stream.read_line(&mut line).expect("a message");
         let answer = if number % 2 == 0 { "500 not \"that\"" } else { "200 OK" };
@@ -166,6 +191,27 @@ fn what_an_upstream_refuses_is_kept_with_the_reason() {
     wait_until("they are counted", || server.metric(dropped) == 2);
     assert_eq!(server.metric("penstock_delivered_messages_total{output=\"up\",kind=\"forward\"}"), 2);
     server.wait_for_log(" messages are given up (the upstream refuses it: 500 not \"that\") and kept in ");
+}
+
+/// Its connections end before anything has come of them: that is a failure as any other, and the waits become longer.
+#[test]
+fn an_upstream_that_always_closes_is_not_asked_all_the_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let server = relay(listener.local_addr().expect("an address").port(), "");
+    send_lines(server.address("tcp"), 0..4);
+    let mut began = None;
+    for _ in 0..6 {
+        let (stream, _) = listener.accept().expect("it comes");
+        let began = began.get_or_insert_with(Instant::now);
+        assert!(began.elapsed() < Duration::from_secs(30));
+        let (_, mut stream) = opened(stream);
+        let mut line = String::new();
+        stream.read_line(&mut line).expect("a message");
+    }
+    // 0.1, 0.2, 0.4, 0.8 and 1.6 s, a quarter less or more.
+    let elapsed = began.expect("it came").elapsed();
+    assert!(elapsed > Duration::from_secs(2), "{elapsed:?}");
+    server.wait_for_log("it closed the connection, and had taken nothing; it is tried again");
 }
 
 fn send_lines(address: SocketAddr, range: std::ops::Range<usize>) {

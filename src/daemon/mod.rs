@@ -332,7 +332,10 @@ impl Daemon {
             _ => {}
         }
         match drained {
-            true => tracing::info!("stopped; everything is delivered"),
+            true => match outputs.kept() {
+                0 => tracing::info!("stopped; everything is delivered"),
+                kept => tracing::info!("stopped; {kept} messages wait on disk for the next start, everything else is delivered"),
+            },
             false => tracing::info!("stopped"),
         }
     }

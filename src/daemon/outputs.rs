@@ -124,6 +124,11 @@ impl Outputs {
         }
     }
 
+    /// Messages that the queues on disk have for the next start.
+    pub(super) fn kept(&self) -> u64 {
+        self.all().map(|running| running.queue.counters.disk.records.get()).sum()
+    }
+
     pub(super) fn have_ended(&self) -> bool {
         self.all().all(|running| running.handle.has_ended())
     }

@@ -19,7 +19,7 @@ use crate::warn_limited;
 
 /// Lent or read at a time.
 pub(super) const MOST: usize = 4 << 20;
-/// A delivery that takes longer is no reason to keep in memory what has come meanwhile.
+/// When nothing has arrived for longer, that is no reason to keep in memory what has come meanwhile.
 pub(super) const BEHIND: Duration = Duration::from_secs(1);
 /// While nothing can be delivered, so much or so long is gathered for one write.
 const GATHERED: usize = 256 << 10;

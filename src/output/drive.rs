@@ -155,6 +155,9 @@ impl Drive {
                 continue;
             }
             let started = Instant::now();
+            if self.batch.iter().all(|chunk| chunk.open() == chunk.pending()) {
+                self.progress = started;
+            }
             let command = match self.deliver().await {
                 Ok(result) => {
                     self.last = (Instant::now(), started.elapsed());
@@ -199,6 +202,7 @@ impl Drive {
         self.looked = Instant::now();
         if after < before || after == 0 {
             (self.look, self.progress) = (FIRST_LOOK, self.looked);
+            self.recovered();
         } else {
             self.look = (self.look * 2).min(LAST_LOOK);
         }
@@ -251,7 +255,7 @@ impl Drive {
     /// One delivery. A command that makes it pointless breaks it off; reopening waits until it is over.
     async fn deliver(&mut self) -> Result<Result<(), Undelivered>, Command> {
         let mut reopen = false;
-        let (started, in_hands) = (Instant::now(), unstored(&self.batch));
+        let (progress, in_hands) = (self.progress, unstored(&self.batch));
         let result = {
             let mut delivery = self.output.deliver(&mut self.batch);
             loop {
@@ -262,7 +266,7 @@ impl Drive {
                         Command::Reopen => reopen = true,
                         command => return Err(command),
                     },
-                    () = self.backlog.pressed(started, false) => self.backlog.absorb(in_hands),
+                    () = self.backlog.pressed(progress, false) => self.backlog.absorb(in_hands),
                 }
             }
         };
@@ -277,8 +281,10 @@ impl Drive {
     fn settle(&mut self, result: Result<(), Undelivered>) -> bool {
         match result {
             Ok(()) => {
-                self.recovered();
                 self.confirm();
+                if self.batch.iter().all(|chunk| chunk.open() == chunk.pending()) {
+                    self.recovered();
+                }
                 true
             }
             Err(Undelivered::Reject(why)) => {
@@ -287,6 +293,7 @@ impl Drive {
                 true
             }
             Err(Undelivered::Retry(why)) => {
+                self.confirm();
                 self.counters.retries.add(1);
                 self.counters.failing.set(1);
                 self.failing_since.get_or_insert_with(Instant::now);
@@ -296,7 +303,6 @@ impl Drive {
                     self.name,
                     self.backlog.weight() >> 10
                 );
-                self.confirm();
                 self.backlog.secure(&mut self.batch);
                 if self.output.has_many_places() {
                     self.go_on_beside();

@@ -80,7 +80,7 @@ fn an_upstream_that_alternates() {
     let mut rig = Rig::new();
     rig.behave(Manner::Alternates);
     rig.night(|_| pause(10..100));
-    rig.morning("upstream resets every second connection");
+    rig.morning("upstream resets connections after 20 and 1000 messages in turn");
 }
 
 /// A server that writes what it gets into its `out`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use crate::rig::random;
@@ -28,7 +28,7 @@ pub enum Manner {
     Silent,
     /// Reads, and never answers the offer.
     NeverOpens,
-    /// Every second connection is reset after some messages.
+    /// Connections are reset after some messages, and after more, in turn.
     Alternates,
 }
 
@@ -43,7 +43,7 @@ const MANNERS: [Manner; 9] = [
     Manner::NeverOpens,
     Manner::Alternates,
 ];
-/// An upstream that alternates takes so many messages before it resets.
+/// An upstream that alternates takes so many messages before it resets, and then fifty times as many.
 const SOME: usize = 20;
 
 /// A RELP server that counts what it has acknowledged.
@@ -57,7 +57,8 @@ struct Shared {
     manner: AtomicU64,
     /// Numbers, and how often each has come.
     arrived: Mutex<BTreeMap<usize, usize>>,
-    open: Mutex<Vec<TcpStream>>,
+    /// A connection ends with its thread.
+    open: Mutex<Vec<Weak<TcpStream>>>,
     /// While it alternates.
     connections: AtomicUsize,
 }
@@ -87,7 +88,7 @@ impl Upstream {
     /// From now on, and what is open is broken off.
     pub fn behave(&self, manner: Manner) {
         self.shared.manner.store(manner as u64, SeqCst);
-        for stream in self.shared.open.lock().expect("no panic").drain(..) {
+        for stream in self.shared.open.lock().expect("no panic").drain(..).filter_map(|stream| stream.upgrade()) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -115,22 +116,21 @@ impl Shared {
     fn take(self: &Arc<Self>, stream: TcpStream) {
         let shared = self.clone();
         stream.set_nonblocking(false).expect("an option");
-        self.open.lock().expect("no panic").push(stream.try_clone().expect("a handle"));
-        std::thread::spawn(move || drop(shared.serve(stream)));
+        let stream = Arc::new(stream);
+        self.open.lock().expect("no panic").push(Arc::downgrade(&stream));
+        std::thread::spawn(move || drop(shared.serve(&stream)));
     }
 
     fn manner(&self) -> Manner {
         MANNERS[self.manner.load(SeqCst) as usize]
     }
 
-    fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
+    fn serve(&self, mut stream: &TcpStream) -> std::io::Result<()> {
         let mut manner = self.manner();
         let mut left = usize::MAX;
         if manner == Manner::Alternates {
             manner = Manner::Good;
-            if self.connections.fetch_add(1, SeqCst).is_multiple_of(2) {
-                left = SOME;
-            }
+            left = if self.connections.fetch_add(1, SeqCst).is_multiple_of(2) { SOME } else { 50 * SOME };
         }
         let mut received = Vec::new();
         loop {
@@ -170,7 +170,7 @@ impl Shared {
                 left = left.saturating_sub(1);
                 if command == "syslog" && (left == 0 || matches!(manner, Manner::Resets | Manner::Half)) {
                     if manner != Manner::Half {
-                        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+                        socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))?;
                     }
                     return Ok(());
                 }

@@ -38,6 +38,9 @@ pub(super) struct Link {
     /// Records that arrived on a connection that is gone, and have not been reported.
     arrived: usize,
     answered: Vec<Answer>,
+    /// Something has arrived by this connection.
+    has_taken: bool,
+    is_barren: bool,
     /// Another link is used: this one is closed when nothing is on its way.
     unneeded: bool,
     /// An attempt that runs while another link works.
@@ -63,6 +66,8 @@ impl Link {
             ends: VecDeque::new(),
             arrived: 0,
             answered: Vec::new(),
+            has_taken: false,
+            is_barren: false,
             unneeded: false,
             attempt: None,
             tried: None,
@@ -97,9 +102,12 @@ impl Link {
             self.close_if_unneeded();
         }
         if !self.answered.is_empty() {
+            self.has_taken = true;
             return Outcomes::Answered(std::mem::take(&mut self.answered));
         }
-        Outcomes::Arrived(self.arrived())
+        let count = self.arrived();
+        self.has_taken |= count > 0;
+        Outcomes::Arrived(count)
     }
 
     fn arrived(&mut self) -> usize {
@@ -135,6 +143,16 @@ impl Link {
     /// What was on its way is called back.
     pub(super) fn forget(&mut self) {
         self.ends.clear();
+    }
+
+    /// Some was on its way when the connection ended.
+    pub(super) fn has_failed(&mut self) {
+        self.is_barren = !self.has_taken;
+    }
+
+    /// The last connection ended before anything had arrived by it: the next one has to wait for its turn. Says so once.
+    pub(super) fn take_barren(&mut self) -> bool {
+        std::mem::take(&mut self.is_barren)
     }
 
     /// How much of its time and messages a connection has had.
@@ -175,7 +193,7 @@ impl Link {
 
     fn use_now(&mut self, socket: Connected) {
         self.lose();
-        (self.written, self.sent, self.since) = (0, 0, Instant::now());
+        (self.written, self.sent, self.since, self.has_taken) = (0, 0, Instant::now(), false);
         self.socket = Some(socket);
     }
 

@@ -289,6 +289,7 @@ impl Forward {
         let own = batch.iter_mut().filter(|chunk| chunk.carrier == link);
         let again: usize = own.map(Chunk::call_back).sum();
         if again > 0 {
+            self.links[link].has_failed();
             tracing::info!("{} had not taken the last {again} messages: they go again", self.settings.targets[link]);
         }
     }
@@ -310,6 +311,10 @@ impl Forward {
             }
         }
         for link in order {
+            if self.links[link].take_barren() {
+                reasons.push(format!("{}: it closed the connection, and had taken nothing", self.settings.targets[link]));
+                continue;
+            }
             match self.links[link].connect().await {
                 Ok(()) => return Ok(link),
                 Err(why) => reasons.push(why),
