@@ -103,6 +103,51 @@ macro_rules! input_config {
 }
 use input_config;
 
+/// The same for kinds with connections, and what those have in common.
+macro_rules! stream_config {
+    (pub struct Config { $($(#[$field_doc:meta])* pub $field:ident: $type:ty,)* }) => {
+        crate::input::input_config! {
+            pub struct Config {
+                pub listen: std::net::SocketAddr,
+                /// Connections of others are closed; empty: everybody may come.
+                #[serde(default)]
+                pub allow: Vec<crate::config::Network>,
+                pub max_connections: Option<usize>,
+                /// A connection that is silent for so long is closed; never where it is not given.
+                pub idle_timeout: Option<crate::config::Period>,
+                $($(#[$field_doc])* pub $field: $type,)*
+            }
+        }
+
+        impl Config {
+            /// The plan of an input with connections, with these settings over those that all kinds have.
+            fn plan(
+                &self,
+                kind: &'static str,
+                scope: &mut crate::config::Scope<'_>,
+                own: impl FnOnce(crate::input::Settings) -> crate::input::Settings,
+            ) -> crate::input::Plan {
+                let settings = self.settings(scope);
+                let settings = crate::input::Settings {
+                    allow: self.allow.iter().map(|network| network.0).collect(),
+                    max_connections: self.max_connections.unwrap_or(settings.max_connections),
+                    idle: self.idle_timeout.map(|period| period.0),
+                    ..settings
+                };
+                crate::input::Plan {
+                    name: self.name.as_str().into(),
+                    kind,
+                    transport: crate::input::Transport::Stream,
+                    address: crate::config::Address::Ip(self.listen),
+                    permissions: (0, None, None),
+                    settings: own(settings),
+                }
+            }
+        }
+    };
+}
+use stream_config;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HostnameFrom {

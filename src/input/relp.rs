@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +13,8 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use toml::Spanned;
 
 use super::stream::Connection;
-use super::{Plan, Protocol, Settings, Transport, input_config};
-use crate::config::{Address, Network, Period, Scope};
+use super::{Plan, Protocol, Settings, stream_config};
+use crate::config::{Period, Scope};
 use crate::frame::relp::{self, Relp};
 use crate::frame::trimmed;
 use crate::message::{Batch, Frame, Received, Span};
@@ -25,15 +24,8 @@ use crate::queue::{Acceptance, Receipt};
 use crate::route::Touched;
 use crate::warn_limited;
 
-input_config! {
+stream_config! {
     pub struct Config {
-        pub listen: SocketAddr,
-        /// Connections of others are closed; empty: everybody may come.
-        #[serde(default)]
-        pub allow: Vec<Network>,
-        pub max_connections: Option<usize>,
-        /// A connection that is silent for so long is closed; never where it is not given.
-        pub idle_timeout: Option<Period>,
         /// A handshake must be over in this time.
         pub handshake_timeout: Option<Period>,
         /// PEM: the server's certificate and what leads to its root; TLS where it is given.
@@ -51,12 +43,11 @@ input_config! {
 }
 
 pub(super) fn plan(config: &Config, scope: &mut Scope<'_>) -> Option<Plan> {
-    let settings = config.settings(scope);
     let tls = match (&config.certificate, &config.key) {
         (Some(certificate), Some(key)) => {
             let (client_ca, crl) = (config.client_ca.as_ref(), config.crl.as_ref());
             let files = ServerFiles { certificate, key, client_ca, crl, peers: &config.peers };
-            Some(ServerTls::read(&files).map_err(|(span, what)| scope.error(span, what)).ok()?)
+            ServerTls::read(&files).map_err(|(span, what)| scope.error(span, what)).ok()
         }
         (Some(one), None) | (None, Some(one)) => {
             scope.error(one.span(), "TLS needs both `certificate` and `key`");
@@ -70,23 +61,12 @@ pub(super) fn plan(config: &Config, scope: &mut Scope<'_>) -> Option<Plan> {
             None
         }
     };
-    let settings = Settings {
-        allow: config.allow.iter().map(|network| network.0).collect(),
-        max_connections: config.max_connections.unwrap_or(settings.max_connections),
-        idle: config.idle_timeout.map(|period| period.0),
+    Some(config.plan("relp", scope, |settings| Settings {
         handshake: config.handshake_timeout.map_or(settings.handshake, |period| period.0),
         protocol: Protocol::Relp,
         tls,
         ..settings
-    };
-    Some(Plan {
-        name: config.name.as_str().into(),
-        kind: "relp",
-        transport: Transport::Stream,
-        address: Address::Ip(config.listen),
-        permissions: (0, None, None),
-        settings,
-    })
+    }))
 }
 
 /// Asked of the kernel at a time.
