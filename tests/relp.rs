@@ -163,6 +163,51 @@ fn a_full_window_keeps_no_sender_waiting() {
     assert!(log.iter().any(|line| line.contains("stopped; 98 messages wait on disk for the next start")), "{log:?}");
 }
 
+/// Half of a chunk is on its way to the second upstream when the first one comes back. What each of them answers is
+/// said of its own messages.
+#[test]
+fn a_chunk_on_its_way_to_one_upstream_is_not_the_others() {
+    let (first_port, second) = (free_port(), TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let targets = format!("\"relp://127.0.0.1:{first_port}\", \"relp://{}\"", second.local_addr().expect("an address"));
+    let server = Server::start(&format!(
+        "{TCP}[template]\nline = \"{{message}}\"\n[[output.forward]]\nname = \"up\"\nto = [{targets}]\nformat = \"line\"\nwindow = 10\n\
+         [[route]]\nto = [\"up\"]\n"
+    ));
+    send_lines(server.address("tcp"), 0..30);
+    let (mut answers, mut second) = opened(second.accept().expect("it comes").0);
+    let mut line = String::new();
+    for number in 0..10 {
+        line.clear();
+        second.read_line(&mut line).expect("a message");
+        assert!(line.ends_with(&format!(" {number}\n")), "{line}");
+    }
+    // It is tried in the background.
+    let first = TcpListener::bind(("127.0.0.1", first_port)).expect("still free");
+    let (mut first_answers, mut first) = opened(first.accept().expect("it comes").0);
+    for number in 2..12 {
+        answers.write_all(format!("{number} rsp 6 500 no\n").as_bytes()).expect("sent");
+    }
+    let mut takes =
+        |stream: &mut BufReader<TcpStream>, answers: &mut TcpStream, first: usize, messages: std::ops::Range<usize>| {
+            for (number, message) in (first..).zip(messages) {
+                line.clear();
+                stream.read_line(&mut line).expect("a message");
+                assert!(line.ends_with(&format!(" {message}\n")), "{line}");
+                answers.write_all(format!("{number} rsp 6 200 OK\n").as_bytes()).expect("sent");
+            }
+        };
+    // The rest of the chunk stays where its beginning is; what comes then goes to the first.
+    takes(&mut second, &mut answers, 12, 10..30);
+    send_lines(server.address("tcp"), 30..40);
+    takes(&mut first, &mut first_answers, 2, 30..40);
+    let letters = server.lines("state/dead-letters/forward.up.jsonl", 10);
+    for (number, letter) in letters.iter().enumerate() {
+        assert!(letter.ends_with(&format!("\"message\":\"{number}\"}}")), "{letter}");
+    }
+    let log = server.stop();
+    assert!(log.iter().any(|line| line.contains("everything is delivered")), "{log:?}");
+}
+
 /// An upstream that refuses every second message for good.
 #[test]
 fn what_an_upstream_refuses_is_kept_with_the_reason() {

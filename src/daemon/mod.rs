@@ -332,6 +332,8 @@ impl Daemon {
             _ => {}
         }
         match drained {
+            // What could not be put on disk has been said.
+            true if outputs.say_losses() => tracing::info!("stopped"),
             true => match outputs.kept() {
                 0 => tracing::info!("stopped; everything is delivered"),
                 kept => tracing::info!("stopped; {kept} messages wait on disk for the next start, everything else is delivered"),

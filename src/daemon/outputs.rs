@@ -110,8 +110,9 @@ impl Outputs {
         self.all().for_each(|running| running.handle.command(Command::Abandon));
     }
 
-    /// What the stop has cost, by output.
-    pub(super) fn say_losses(&self) {
+    /// What the stop has cost, by output. True: something is lost.
+    pub(super) fn say_losses(&self) -> bool {
+        let mut any = false;
         for running in self.all() {
             let lost = running.queue.counters.dropped_stop.get();
             let name = &running.name;
@@ -121,7 +122,9 @@ impl Outputs {
             if lost > 0 {
                 tracing::error!("output `{name}`: {lost} messages could not be delivered before the stop and are lost");
             }
+            any |= lost > 0 || !running.handle.has_ended();
         }
+        any
     }
 
     /// Messages that the queues on disk have for the next start.

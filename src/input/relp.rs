@@ -303,6 +303,8 @@ async fn receive<S: AsyncRead + Unpin>(
     buffer.reserve(READ_BYTES);
     let Some(unpacker) = unpacker else { return stream.read_buf(buffer).await };
     loop {
+        // A little can stand for very much: others have their turn.
+        tokio::task::consume_budget().await;
         let broken = |_| io::Error::new(io::ErrorKind::InvalidData, "its compressed stream is broken");
         let count = unpacker.unpack(READ_BYTES, buffer).map_err(broken)?;
         if count > 0 {

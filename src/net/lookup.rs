@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::sync::oneshot;
 
@@ -11,13 +12,36 @@ pub async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
+    // A resolver that hangs gets no more of them.
+    let place = Place::take().ok_or_else(|| io::Error::other("too many look-ups are not answered"))?;
     let (answer, asked) = oneshot::channel();
     let host = host.to_owned();
     std::thread::Builder::new().name("look-up".to_owned()).spawn(move || {
         // Nobody may wait for it any more.
+        let _place = place;
         let _ = answer.send((host.as_str(), port).to_socket_addrs().map(Iterator::collect));
     })?;
     asked.await.unwrap_or_else(|_| Err(io::Error::other("the look-up of its name broke off")))
+}
+
+/// One of the threads that may look up at a time.
+struct Place;
+
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
+const PLACES: usize = 64;
+
+impl Place {
+    fn take() -> Option<Self> {
+        let place = Self;
+        // Where it is too many, dropping gives it back.
+        (TAKEN.fetch_add(1, Relaxed) < PLACES).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        TAKEN.fetch_sub(1, Relaxed);
+    }
 }
 
 #[cfg(test)]

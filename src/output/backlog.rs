@@ -74,6 +74,10 @@ impl Backlog {
     pub(super) async fn fill(&mut self, batch: &mut Vec<Chunk>, linger: Linger) -> bool {
         while batch.iter().all(|chunk| chunk.pending() == 0) {
             if self.is_behind() {
+                if unstored(batch) > 0 {
+                    // Until they have arrived or are on disk: their numbers come before those that are read.
+                    return std::future::pending().await;
+                }
                 if !self.read(batch, MOST) {
                     sleep(READ_AGAIN).await;
                 }
@@ -145,9 +149,10 @@ impl Backlog {
 
     /// Puts on disk what of the batch is not there; the batch goes on as it is. What cannot be put there stays in memory.
     pub(super) fn secure(&mut self, batch: &mut [Chunk]) {
-        if self.store.is_none() || unstored(batch) == 0 {
+        if self.store.is_none() || unstored(batch) == 0 || (self.rests() && !self.queue.is_closed()) {
             return;
         }
+        // What is on disk was read before, or not at all: it stands in front.
         let first = batch.iter().position(|chunk| chunk.stored.is_none() && chunk.open() > 0);
         let batch = &mut batch[first.unwrap_or(0)..];
         self.letters.keep(&self.name, batch);
@@ -165,6 +170,11 @@ impl Backlog {
             store.hands = None;
         }
         self.judge(result);
+    }
+
+    /// The disk has refused records a moment ago.
+    fn rests(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.refused.is_some_and(|refused| refused.elapsed() < REST))
     }
 
     /// Returns when what waits in memory should be put on disk: while `in_hands` are being delivered since some moment,
@@ -250,5 +260,52 @@ impl Backlog {
         lost += self.queue.abandon();
         batch.clear();
         lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::disk::{Settings, Sync};
+    use crate::queue::{Bounds, State, WhenFull};
+
+    fn push(backlog: &Backlog, text: &str) {
+        let mut chunk = Chunk::default();
+        chunk.add(b"", text.as_bytes(), 6);
+        assert!(backlog.queue.push(&mut chunk));
+    }
+
+    /// What is on its way and not on disk has numbers before those that are read: it is put on disk, or has arrived, first.
+    #[tokio::test]
+    async fn nothing_is_read_behind_what_is_on_its_way_in_memory() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bounds = Bounds { size: 1 << 20, when_full: WhenFull::Block, patience: Duration::ZERO, shed: None, deadline: None };
+        let settings = Settings { size: 1 << 20, segment: 1 << 16, sync: Sync::Segment };
+        let open = || Disk::open(&folder.path().join("queue"), settings, Arc::default()).expect("opened").0;
+        let mut backlog = Backlog {
+            name: "up".into(),
+            queue: Arc::new(Queue::new(bounds)),
+            store: Some(Store::new(open(), Mode::Overflow, None)),
+            letters: DeadLetters::at(None),
+            log: Limited::default(),
+        };
+        let mut batch = Vec::new();
+        push(&backlog, "first");
+        assert!(backlog.fill(&mut batch, Linger::not_at_all()).await);
+        push(&backlog, "second");
+        backlog.absorb(unstored(&batch));
+        batch[0].settle(0, State::Sent);
+        tokio::select! {
+            biased;
+            _ = backlog.fill(&mut batch, Linger::not_at_all()) => panic!("it was read"),
+            () = std::future::ready(()) => {}
+        }
+        backlog.secure(&mut batch);
+        assert!(backlog.fill(&mut batch, Linger::not_at_all()).await);
+        let numbers: Vec<_> = batch.iter().map(|chunk| chunk.stored).collect();
+        assert_eq!(numbers, [Some(0), Some(1)]);
+        drop(backlog);
+        let (mut disk, mut chunks) = (open(), Vec::new());
+        assert_eq!(disk.read(&mut chunks, MOST).expect("read"), (2, 0));
     }
 }

@@ -11,6 +11,7 @@ use crate::message::SEVERITIES;
 use crate::metrics::Limited;
 use crate::queue::Chunk;
 use crate::route::Envelope;
+use crate::sys::file::end_line;
 use crate::sys::reason;
 use crate::template::json_string;
 use crate::warn_limited;
@@ -56,6 +57,7 @@ impl DeadLetters {
         };
         warn_limited!(self.log, "output `{output}`: {count} messages are given up ({why}) and {fate}");
         // Once grown for many, memory is given back.
+        self.lines.clear();
         self.lines.shrink_to(1 << 20);
     }
 
@@ -63,7 +65,8 @@ impl DeadLetters {
         if self.file.as_ref().is_some_and(|(_, size)| *size >= SIZE) {
             let mut old = path.as_os_str().to_owned();
             old.push(".1");
-            std::fs::rename(path, old)?;
+            // Where it cannot be renamed, or has been, the letters go on.
+            let _ = std::fs::rename(path, old);
             self.file = None;
         }
         let (mut file, size) = match self.file.take() {
@@ -80,7 +83,8 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     if let Some(folder) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
     }
-    let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(path)?;
+    end_line(&file)?;
     let size = file.metadata()?.len();
     Ok((file, size))
 }

@@ -117,6 +117,8 @@ impl Handle {
 /// What ended a wait.
 enum Woken {
     Batch(bool),
+    /// What waits in memory should be put on disk.
+    Pressed,
     Confirm,
     Command(Command),
 }
@@ -139,6 +141,10 @@ impl Drive {
                         self.drained = true;
                         continue;
                     }
+                    Woken::Pressed => {
+                        self.backlog.absorb(unstored(&self.batch));
+                        continue;
+                    }
                     Woken::Confirm => {
                         self.confirm();
                         continue;
@@ -158,9 +164,13 @@ impl Drive {
             if self.batch.iter().all(|chunk| chunk.open() == chunk.pending()) {
                 self.progress = started;
             }
+            let before = open(&self.batch);
             let command = match self.deliver().await {
                 Ok(result) => {
                     self.last = (Instant::now(), started.elapsed());
+                    if open(&self.batch) < before {
+                        self.recovered();
+                    }
                     if self.settle(result) {
                         continue;
                     }
@@ -183,26 +193,35 @@ impl Drive {
         if self.drained && in_hands == 0 {
             return Woken::Batch(false);
         }
+        if in_hands >= MOST {
+            return tokio::select! {
+                biased;
+                Some(command) = self.commands.recv() => Woken::Command(command),
+                () = sleep_until(self.looked + self.look) => Woken::Confirm,
+                () = self.backlog.pressed(self.progress, false) => Woken::Pressed,
+            };
+        }
         tokio::select! {
             biased;
             Some(command) = self.commands.recv() => Woken::Command(command),
-            more = self.backlog.fill(&mut self.batch, linger), if in_hands < MOST && !self.drained => Woken::Batch(more),
+            more = self.backlog.fill(&mut self.batch, linger), if !self.drained => Woken::Batch(more),
             () = sleep_until(self.looked + self.look), if in_hands > 0 => Woken::Confirm,
         }
     }
 
     /// What has arrived is forgotten.
     fn confirm(&mut self) {
-        let open = |batch: &[Chunk]| batch.iter().map(Chunk::open).sum::<usize>();
         let before = open(&self.batch);
         if before > 0 {
             self.output.confirm(&mut self.batch);
         }
         let after = open(&self.batch);
         self.looked = Instant::now();
+        if after < before {
+            self.recovered();
+        }
         if after < before || after == 0 {
             (self.look, self.progress) = (FIRST_LOOK, self.looked);
-            self.recovered();
         } else {
             self.look = (self.look * 2).min(LAST_LOOK);
         }
@@ -252,9 +271,9 @@ impl Drive {
         }
     }
 
-    /// One delivery. A command that makes it pointless breaks it off; reopening waits until it is over.
+    /// One delivery. A command that makes it pointless breaks it off; others wait until it is over.
     async fn deliver(&mut self) -> Result<Result<(), Undelivered>, Command> {
-        let mut reopen = false;
+        let mut waiting = Vec::new();
         let (progress, in_hands) = (self.progress, unstored(&self.batch));
         let result = {
             let mut delivery = self.output.deliver(&mut self.batch);
@@ -263,16 +282,15 @@ impl Drive {
                     biased;
                     result = &mut delivery => break result,
                     Some(command) = self.commands.recv() => match command {
-                        Command::Reopen => reopen = true,
-                        command => return Err(command),
+                        command @ (Command::Abandon | Command::Replace(_)) => return Err(command),
+                        command => waiting.push(command),
                     },
                     () = self.backlog.pressed(progress, false) => self.backlog.absorb(in_hands),
                 }
             }
         };
-        if reopen {
-            self.output.reopen();
-            self.backlog.letters.reopen();
+        for command in waiting {
+            self.obey(command).await;
         }
         Ok(result)
     }
@@ -282,13 +300,11 @@ impl Drive {
         match result {
             Ok(()) => {
                 self.confirm();
-                if self.batch.iter().all(|chunk| chunk.open() == chunk.pending()) {
-                    self.recovered();
-                }
                 true
             }
             Err(Undelivered::Reject(why)) => {
                 self.give_up(State::Rejected, &why.into(), |_| true);
+                self.output.given_up();
                 self.backlog.acknowledge(&mut self.batch);
                 true
             }
@@ -344,6 +360,7 @@ impl Drive {
         }
         let why = format!("not delivered within {} s", deadline.as_secs()).into();
         self.give_up(State::Expired, &why, |chunk| chunk.is_older_than(oldest));
+        self.output.given_up();
         self.backlog.acknowledge(&mut self.batch);
         self.batch.iter().all(|chunk| chunk.pending() == 0)
     }
@@ -384,6 +401,11 @@ impl Drive {
             }
         }
     }
+}
+
+/// Records that have not arrived as far as we know.
+fn open(batch: &[Chunk]) -> usize {
+    batch.iter().map(Chunk::open).sum()
 }
 
 #[cfg(test)]

@@ -70,6 +70,9 @@ pub trait Output: Send {
     /// delivery, and from time to time while something is on its way.
     fn confirm(&mut self, _batch: &mut [Chunk]) {}
 
+    /// Records were given up that it may have begun to write: what comes next is none of them.
+    fn given_up(&mut self) {}
+
     /// HUP: open files are opened anew.
     fn reopen(&mut self) {}
 

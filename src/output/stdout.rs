@@ -34,7 +34,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         shed_above: 1.0,
         form: String::new(),
         print: String::new(),
-        make: Box::new(|_| Box::new(Stdout { written: 0 })),
+        make: Box::new(|_| Box::new(Stdout { written: 0, is_cut: false })),
     };
     config.queue.apply(&mut plan, scope.scope);
     Some(plan)
@@ -43,6 +43,8 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
 struct Stdout {
     /// Bytes of the first unsettled record that are out already.
     written: usize,
+    /// The last line has no end, and gets none.
+    is_cut: bool,
 }
 
 impl Output for Stdout {
@@ -51,10 +53,18 @@ impl Output for Stdout {
         let result = result.map_err(|error| Undelivered::Retry(format!("standard output: {}", reason(&error))));
         Box::pin(std::future::ready(result))
     }
+
+    fn given_up(&mut self) {
+        self.is_cut |= std::mem::take(&mut self.written) > 0;
+    }
 }
 
 impl Stdout {
     fn write(&mut self, chunk: &mut Chunk) -> io::Result<()> {
+        if self.is_cut {
+            write_all(b"\n", &mut 0)?;
+            self.is_cut = false;
+        }
         while let Some(run) = chunk.first_run() {
             let mut at = run.bytes.start as usize + self.written;
             let result = write_all(&chunk.bytes[..run.bytes.end as usize], &mut at);

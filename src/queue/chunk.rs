@@ -34,6 +34,9 @@ pub type Answer = Result<(), Arc<str>>;
 /// Records that came within so many seconds count as of one age.
 pub(super) const ONE_AGE: u32 = 2;
 
+/// 2020. A clock that is before it has not been set yet, and says nothing of an age.
+const FIRST_SECOND: u32 = 1_577_836_800;
+
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
     /// What the output's address template gave: a path; empty where the output has one destination.
@@ -151,7 +154,7 @@ impl Chunk {
 
     /// The records were accepted before this moment, in seconds since 1970.
     pub fn is_older_than(&self, moment: u64) -> bool {
-        self.accepted > 0 && u64::from(self.accepted + ONE_AGE) < moment
+        self.accepted > FIRST_SECOND && u64::from(self.accepted) + u64::from(ONE_AGE) < moment
     }
 
     /// The first records that are on their way, so many of them, have arrived; how many there were.

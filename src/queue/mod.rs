@@ -119,10 +119,7 @@ impl Queue {
     /// Takes the chunk and leaves an empty one in its place. False: the queue is full and its policy is to block; the
     /// chunk stays where it is.
     pub fn push(&self, chunk: &mut Chunk) -> bool {
-        // Once, however often the chunk is brought.
-        if chunk.accepted == 0 {
-            chunk.accepted = now();
-        }
+        chunk.accepted = now();
         let mut inner = self.lock();
         let fill = inner.fill();
         if let Some(shed) = inner.bounds.shed.filter(|shed| fill > shed.above) {

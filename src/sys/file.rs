@@ -2,9 +2,10 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
 
 use super::checked;
 
@@ -87,6 +88,16 @@ fn split(path: &CStr) -> (CString, CString) {
     };
     let owned = |part: &[u8]| CString::new(part).expect("a part of a C string has no NUL");
     (owned(parent), owned(name))
+}
+
+/// A line that was cut, by a full disk or the end of a process, stays a line of its own. What cannot be read is left as it is.
+pub fn end_line(mut file: &File) -> io::Result<()> {
+    let end = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if end > 0 && file.read_at(&mut last, end - 1).is_ok() && last != [b'\n'] {
+        file.write_all(b"\n")?;
+    }
+    Ok(())
 }
 
 /// Sets mode, owner and group of an open file or folder.

@@ -181,6 +181,10 @@ impl Output for Files {
         Box::pin(std::future::ready(result))
     }
 
+    fn given_up(&mut self) {
+        self.store.close_all();
+    }
+
     fn reopen(&mut self) {
         self.store.close_all();
     }

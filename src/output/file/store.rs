@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::time::Instant;
 
 use super::{Settings, Sync};
 use crate::message::Span;
 use crate::metrics::Limited;
 use crate::queue::{Chunk, State};
-use crate::sys::file::{Folder, adjust_file};
+use crate::sys::file::{Folder, adjust_file, end_line};
 use crate::sys::reason;
 use crate::warn_limited;
 
@@ -370,16 +370,6 @@ fn gather<'b>(mut bodies: impl Iterator<Item = &'b [u8]>, gathered: &'b mut Vec<
         gathered.extend_from_slice(next);
     }
     gathered
-}
-
-/// A line that was cut, by a full disk or the end of a process, stays a line of its own. What cannot be read is left as it is.
-fn end_line(mut file: &File) -> io::Result<()> {
-    let end = file.metadata()?.len();
-    let mut last = [b'\n'];
-    if end > 0 && file.read_at(&mut last, end - 1).is_ok() && last != [b'\n'] {
-        file.write_all(b"\n")?;
-    }
-    Ok(())
 }
 
 /// Errors of one path, which no waiting mends while the others go on; and all the others.

@@ -193,7 +193,8 @@ impl Link {
 
     fn use_now(&mut self, socket: Connected) {
         self.lose();
-        (self.written, self.sent, self.since, self.has_taken) = (0, 0, Instant::now(), false);
+        (self.written, self.sent, self.since) = (0, 0, Instant::now());
+        (self.has_taken, self.is_barren) = (false, false);
         self.socket = Some(socket);
     }
 

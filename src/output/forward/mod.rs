@@ -229,13 +229,17 @@ impl Output for Forward {
             let mut failures = Vec::new();
             let started = Instant::now();
             while batch.iter().any(|chunk| chunk.pending() > 0) {
-                let link = self.ready_link(batch, &mut failures).await.map_err(Undelivered::Retry)?;
+                let chosen = self.ready_link(batch, &mut failures).await.map_err(Undelivered::Retry)?;
                 // Only now: what has just been called back may stand before what was pending.
                 let Some(chunk) = batch.iter_mut().find(|chunk| chunk.pending() > 0) else { break };
                 self.settings.adapt(chunk);
+                // One connection has all of a chunk that is on its way: what it confirms are the first of its own.
+                let link = if chunk.open() > chunk.pending() { chunk.carrier } else { chosen };
                 chunk.carrier = link;
                 if let Err(why) = self.links[link].send(chunk).await {
                     self.broken(link, batch);
+                    // It has failed here and now.
+                    self.links[link].take_barren();
                     failures.push(why);
                     if failures.len() >= self.links.len() {
                         return Err(Undelivered::Retry(failures.join("; ")));

@@ -28,6 +28,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 pub(super) struct Session {
     stream: Box<dyn Stream>,
+    /// Of what is on its way, something must be acknowledged within this.
+    patience: Duration,
     /// So many messages may be on their way.
     window: usize,
     /// The number of the next command.
@@ -59,6 +61,7 @@ impl Session {
     ) -> Result<Self, String> {
         let mut session = Self {
             stream,
+            patience: timeout.max(ACKNOWLEDGED),
             window,
             number: 1,
             under_way: VecDeque::new(),
@@ -105,7 +108,7 @@ impl Session {
             if self.under_way.len() >= self.window {
                 match tokio::time::timeout(LOOK, self.answered()).await {
                     Ok(answered) => answered?,
-                    Err(_) if self.progress.elapsed() < timeout.max(ACKNOWLEDGED) => return Ok(()),
+                    Err(_) if self.progress.elapsed() < self.patience => return Ok(()),
                     Err(_) => return Err("it acknowledged nothing".to_owned()),
                 }
             }
@@ -164,7 +167,8 @@ impl Session {
                 }
             }
         }
-        self.note_answers().is_ok() && !self.closed
+        let silent = !self.under_way.is_empty() && self.progress.elapsed() > self.patience;
+        self.note_answers().is_ok() && !self.closed && !silent
     }
 
     /// Waits for what is on its way, says good-bye, and closes.
