@@ -61,6 +61,10 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+fn text_lines(bytes: &[u8]) -> Vec<String> {
+    text(bytes).lines().map(str::to_owned).collect()
+}
+
 const COUNT: usize = 20_000;
 
 fn kill(server: &mut Server) {
@@ -212,6 +216,29 @@ impl Drop for Tmpfs {
 
 /// The disk is full, then it is not: what fits in disk and memory is kept, the rest is dropped and counted, nothing that was
 /// kept is lost or comes twice, and the process goes on.
+/// The disk is full at a stop: what is lost is said, and nothing else.
+#[test]
+fn a_stop_with_a_full_disk_says_what_is_lost() {
+    if !has("root") {
+        return;
+    }
+    let (state, port) = (Tmpfs::new("4M"), free_port());
+    let server = Server::start(&config(&state.0, port, "newline", "size = \"1GiB\", segment = \"1MiB\""));
+    let (count, padding) = (40_000, "x".repeat(200));
+    let mut stream = TcpStream::connect(server.address("tcp")).expect("connected");
+    let text: String = (0..count).map(|i| format!("<14>1 - h a - - - {i} {padding}\n")).collect();
+    stream.write_all(text.as_bytes()).expect("sent");
+    server.wait_for_log("its queue on disk takes no more: No space left on device");
+    let log = server.stop();
+    let lost = log.iter().find(|line| line.contains("messages could not be delivered before the stop and are lost"));
+    let lost = lost.unwrap_or_else(|| panic!("{log:?}")).split("`: ").nth(1).and_then(|rest| rest.split(' ').next());
+    let lost: usize = lost.and_then(|number| number.parse().ok()).expect("a number");
+    assert!(!log.iter().any(|line| line.contains("everything")), "{log:?}");
+    let shown = queue(&state.0, &["export", "up"]);
+    let kept = text_lines(&shown.stdout);
+    assert_eq!((kept.len() + lost, kept.first().map(String::as_str)), (count, Some(format!("0 {padding}").as_str())));
+}
+
 #[test]
 fn a_full_disk_stops_nothing_and_what_did_not_fit_is_counted() {
     if !has("root") {
