@@ -335,6 +335,32 @@ fn the_relay_fails_over_to_a_server_that_asks_for_certificates() {
     upstream.stop();
 }
 
+/// By TLS and compressed, to a server that is not there at first.
+#[test]
+fn the_lossless_relay_keeps_what_the_central_server_gets_later() {
+    if !has("openssl") {
+        return;
+    }
+    let certificates = Certificates::new();
+    let (port, example) = (free_port(), text("conf/examples/relay-lossless.toml"));
+    let relay = on_free_ports(&certificates.put_into(&example).replace("logs.example.com:2514", &format!("127.0.0.1:{port}")));
+    let mut server = Server::start(&relay.replace("/var/lib/penstock", "{dir}/state"));
+    send_datagrams(server.address("udp"), &["<13>Feb  5 17:32:18 web1 hello: through the relay"]);
+    server.wait_for_log("output `central`: delivery failed");
+    server.signal("KILL");
+    server.wait();
+
+    let central = format!(
+        "[[input.relp]]\nlisten = \"127.0.0.1:{port}\"\ncertificate = \"/etc/penstock/tls/server.pem\"\n\
+         key = \"/etc/penstock/tls/server.key\"\n[[output.file]]\nname = \"file\"\npath = \"{{dir}}/out\"\n[[route]]\nto = [\"file\"]\n"
+    );
+    let central = Server::start(&certificates.put_into(&central));
+    let again = Server::start(&relay.replace("/var/lib/penstock", &server.path("state").display().to_string()));
+    assert!(central.lines("out", 1)[0].ends_with("web1 hello: through the relay"));
+    again.wait_for_log(", compressed");
+    again.stop();
+}
+
 /// The value of each line `key=value` of a unit.
 fn values<'u>(unit: &'u str, key: &str) -> Vec<&'u str> {
     unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect()
