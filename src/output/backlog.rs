@@ -206,6 +206,12 @@ impl Backlog {
             store.hands = Some(store.disk.reserve(in_hands));
         }
         let result = store.disk.append(&mut taken);
+        if let Some(numbers) = &store.hands
+            && store.disk.unread() == 0
+            && store.disk.unreserve(numbers)
+        {
+            store.hands = None;
+        }
         let stored = taken.iter().take_while(|chunk| chunk.stored.is_some() || chunk.pending() == 0).count();
         let refused = taken.split_off(stored);
         self.queue.release(taken.into_iter());
@@ -275,21 +281,53 @@ mod tests {
         assert!(backlog.queue.push(&mut chunk));
     }
 
+    fn backlog(folder: &std::path::Path, size: u64) -> Backlog {
+        let bounds = Bounds { size: 1 << 20, when_full: WhenFull::Block, patience: Duration::ZERO, shed: None, deadline: None };
+        Backlog {
+            name: "up".into(),
+            queue: Arc::new(Queue::new(bounds)),
+            store: Some(Store::new(open(folder, size), Mode::Overflow, None)),
+            letters: DeadLetters::at(None),
+            log: Limited::default(),
+        }
+    }
+
+    fn settings(size: u64) -> Settings {
+        Settings { size, segment: 1 << 16, sync: Sync::Segment }
+    }
+
+    fn open(folder: &std::path::Path, size: u64) -> Disk {
+        Disk::open(&folder.join("queue"), settings(size), Arc::default()).expect("opened").0
+    }
+
+    fn numbers(batch: &[Chunk]) -> Vec<Option<u64>> {
+        batch.iter().map(|chunk| chunk.stored).collect()
+    }
+
+    /// The disk takes nothing that comes behind what is in hands: that needs no numbers before it.
+    #[tokio::test]
+    async fn numbers_are_not_kept_for_what_a_full_disk_refuses() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut backlog, mut batch) = (backlog(folder.path(), 10), Vec::new());
+        push(&backlog, "first");
+        assert!(backlog.fill(&mut batch, Linger::not_at_all()).await);
+        push(&backlog, "second");
+        backlog.absorb(unstored(&batch));
+        batch[0].settle(0, State::Sent);
+        // It waits in memory.
+        assert!(backlog.fill(&mut batch, Linger::not_at_all()).await);
+        let store = backlog.store.as_mut().expect("it has one");
+        store.disk.configure(settings(1 << 20));
+        assert!(store.refused.take().is_some());
+        backlog.secure(&mut batch);
+        assert_eq!(numbers(&batch), [Some(0), Some(1)]);
+    }
+
     /// What is on its way and not on disk has numbers before those that are read: it is put on disk, or has arrived, first.
     #[tokio::test]
     async fn nothing_is_read_behind_what_is_on_its_way_in_memory() {
         let folder = tempfile::tempdir().expect("a folder");
-        let bounds = Bounds { size: 1 << 20, when_full: WhenFull::Block, patience: Duration::ZERO, shed: None, deadline: None };
-        let settings = Settings { size: 1 << 20, segment: 1 << 16, sync: Sync::Segment };
-        let open = || Disk::open(&folder.path().join("queue"), settings, Arc::default()).expect("opened").0;
-        let mut backlog = Backlog {
-            name: "up".into(),
-            queue: Arc::new(Queue::new(bounds)),
-            store: Some(Store::new(open(), Mode::Overflow, None)),
-            letters: DeadLetters::at(None),
-            log: Limited::default(),
-        };
-        let mut batch = Vec::new();
+        let (mut backlog, mut batch) = (backlog(folder.path(), 1 << 20), Vec::new());
         push(&backlog, "first");
         assert!(backlog.fill(&mut batch, Linger::not_at_all()).await);
         push(&backlog, "second");
@@ -302,10 +340,9 @@ mod tests {
         }
         backlog.secure(&mut batch);
         assert!(backlog.fill(&mut batch, Linger::not_at_all()).await);
-        let numbers: Vec<_> = batch.iter().map(|chunk| chunk.stored).collect();
-        assert_eq!(numbers, [Some(0), Some(1)]);
+        assert_eq!(numbers(&batch), [Some(0), Some(1)]);
         drop(backlog);
-        let (mut disk, mut chunks) = (open(), Vec::new());
+        let (mut disk, mut chunks) = (open(folder.path(), 1 << 20), Vec::new());
         assert_eq!(disk.read(&mut chunks, MOST).expect("read"), (2, 0));
     }
 }

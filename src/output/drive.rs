@@ -168,7 +168,7 @@ impl Drive {
             let command = match self.deliver().await {
                 Ok(result) => {
                     self.last = (Instant::now(), started.elapsed());
-                    if open(&self.batch) < before {
+                    if result.is_ok() && open(&self.batch) < before {
                         self.recovered();
                     }
                     if self.settle(result) {
@@ -280,9 +280,9 @@ impl Drive {
             loop {
                 tokio::select! {
                     biased;
-                    result = &mut delivery => break result,
+                    result = &mut delivery => break Ok(result),
                     Some(command) = self.commands.recv() => match command {
-                        command @ (Command::Abandon | Command::Replace(_)) => return Err(command),
+                        command @ (Command::Abandon | Command::Replace(_)) => break Err(command),
                         command => waiting.push(command),
                     },
                     () = self.backlog.pressed(progress, false) => self.backlog.absorb(in_hands),
@@ -292,7 +292,7 @@ impl Drive {
         for command in waiting {
             self.obey(command).await;
         }
-        Ok(result)
+        result
     }
 
     /// True: the batch is done with.

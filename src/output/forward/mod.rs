@@ -238,10 +238,10 @@ impl Output for Forward {
                 chunk.carrier = link;
                 if let Err(why) = self.links[link].send(chunk).await {
                     self.broken(link, batch);
-                    // It has failed here and now.
-                    self.links[link].take_barren();
                     failures.push(why);
                     if failures.len() >= self.links.len() {
+                        // That was its turn to wait.
+                        self.links[link].take_barren();
                         return Err(Undelivered::Retry(failures.join("; ")));
                     }
                 } else if started.elapsed() > LONGEST {
@@ -315,6 +315,9 @@ impl Forward {
             }
         }
         for link in order {
+            if self.links[link].is_connected() {
+                return Ok(link);
+            }
             if self.links[link].take_barren() {
                 reasons.push(format!("{}: it closed the connection, and had taken nothing", self.settings.targets[link]));
                 continue;

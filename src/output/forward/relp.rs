@@ -149,7 +149,7 @@ impl Session {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.under_way.is_empty()
+        self.under_way.is_empty() && self.outcomes.is_empty()
     }
 
     /// Takes the answers that have come. False: the session is over.
@@ -167,8 +167,9 @@ impl Session {
                 }
             }
         }
+        let speaks_relp = self.note_answers().is_ok();
         let silent = !self.under_way.is_empty() && self.progress.elapsed() > self.patience;
-        self.note_answers().is_ok() && !self.closed && !silent
+        speaks_relp && !self.closed && !silent
     }
 
     /// Waits for what is on its way, says good-bye, and closes.

@@ -243,11 +243,33 @@ impl Disk {
         first..self.contents.next
     }
 
+    /// Takes back numbers that were reserved, when nothing has been appended behind them. False: they stay reserved.
+    pub fn unreserve(&mut self, numbers: &Range<u64>) -> bool {
+        if self.contents.next != numbers.end {
+            return false;
+        }
+        if self.writer.is_some() {
+            // It was begun for what comes behind.
+            let Some(last) = self.contents.segments.back().filter(|last| last.is_empty()) else { return false };
+            if self.folder.remove(&last.name()).is_err() {
+                return false;
+            }
+            self.contents.segments.pop_back();
+            self.writer = None;
+        }
+        self.contents.next = numbers.start;
+        self.pass_over();
+        true
+    }
+
     /// Writes records that have the last of these numbers, all or none.
     pub fn put(&mut self, numbers: &Range<u64>, chunks: &mut [Chunk]) -> Result<(), Trouble> {
         let pending: u64 = chunks.iter().map(|chunk| chunk.open() as u64).sum();
         if pending == 0 {
             return Ok(());
+        }
+        if pending > numbers.end - numbers.start {
+            return Err(Trouble::Disk(io::Error::other("there are more records than numbers were reserved")));
         }
         let mut segment = Segment::new(numbers.end - pending);
         let mut number = segment.first;
