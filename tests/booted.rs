@@ -51,6 +51,8 @@ python3 /test/sender.py &
 sender=$!
 for round in $(seq ROUNDS); do
     sleep 0.3
+    # The fifth time the program on disk is another one.
+    [ $round = 5 ] && cp /test/penstock /test/next && echo upgraded >>/test/next && mv /test/next /test/penstock
     systemctl restart penstock || exit 1
     systemctl show penstock -p MainPID
 done
@@ -116,6 +118,7 @@ fn python_logs_through_ten_restarts_of_the_unit_without_losing_a_record() {
     };
     assert!(inside("done").exists(), "the script came to its end: {}", said());
     assert!(!inside("broken").exists(), "Python's handler noticed: {}", said());
+    assert!(fs::read(inside("penstock")).expect("a program").ends_with(b"upgraded\n"), "{}", said());
     let sent: usize = fs::read_to_string(inside("sent")).expect("a count").parse().expect("a number");
     let out = fs::read_to_string(inside("out")).expect("a file");
     let expected: Vec<String> = (0..sent).map(|number| format!("app: number {number}")).collect();

@@ -73,7 +73,7 @@ impl Inheritance {
         }
         let path = state_dir.join(FILE);
         let states: Vec<ConnectionState> = match fs::read(&path) {
-            Ok(bytes) => postcard::from_bytes(&bytes).unwrap_or_else(|error| {
+            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
                 tracing::error!("{}: cannot be read: {error}; its connections are closed", path.display());
                 Vec::new()
             }),
@@ -106,7 +106,7 @@ impl Inheritance {
         stream.read_exact(&mut length)?;
         let mut bytes = vec![0; usize::try_from(u64::from_le_bytes(length)).map_err(io::Error::other)?];
         stream.read_exact(&mut bytes)?;
-        let Announcement { sockets, connections } = postcard::from_bytes(&bytes).map_err(io::Error::other)?;
+        let Announcement { sockets, connections } = serde_json::from_slice(&bytes).map_err(io::Error::other)?;
         let mut fds = receive(&stream, sockets + connections.len())?;
         let of_connections = fds.split_off(sockets);
         Ok(Some(Self {
@@ -120,7 +120,7 @@ impl Estate {
     /// Systemd keeps the descriptors until the next start, or until the unit has stopped altogether.
     pub(super) fn leave_to_systemd(self, state_dir: &Path) -> io::Result<()> {
         let states: Vec<_> = self.connections.iter().map(|kept| &kept.state).collect();
-        let bytes = postcard::to_allocvec(&states).map_err(io::Error::other)?;
+        let bytes = serde_json::to_vec(&states).map_err(io::Error::other)?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
         let path = state_dir.join(FILE);
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
@@ -141,7 +141,7 @@ impl Estate {
     pub(super) fn leave_to(self, mut stream: UnixStream) -> io::Result<()> {
         let (fds, states): (Vec<_>, Vec<_>) = self.connections.into_iter().map(|kept| (kept.fd, kept.state)).unzip();
         let announcement = Announcement { sockets: self.sockets.len(), connections: states };
-        let bytes = postcard::to_allocvec(&announcement).map_err(io::Error::other)?;
+        let bytes = serde_json::to_vec(&announcement).map_err(io::Error::other)?;
         stream.write_all(&(bytes.len() as u64).to_le_bytes())?;
         stream.write_all(&bytes)?;
         let all: Vec<_> = self.sockets.iter().chain(&fds).map(AsRawFd::as_raw_fd).collect();

@@ -82,7 +82,9 @@ pub struct Errors {
 }
 
 /// What a framer has found out, for another process to go on with.
+/// The other process may be of another version: what it does not say is as in a new framer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Saved {
     discard: Discard,
     nul: bool,

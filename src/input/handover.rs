@@ -17,7 +17,9 @@ pub struct Kept {
     pub state: ConnectionState,
 }
 
+/// JSON between processes that may be of different versions: what one of them does not know is passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
 pub struct ConnectionState {
     /// SO_COOKIE: the same in every process.
     pub cookie: u64,
@@ -66,5 +68,21 @@ impl Keep for tokio::io::Join<tokio::io::Empty, tokio::io::Sink> {
 
     fn keep(self) -> Option<OwnedFd> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_may_say_more_or_less() {
+        let state = ConnectionState { cookie: 7, input: "tcp".to_owned(), held: b"<14>h\xff".to_vec(), ..Default::default() };
+        let text = serde_json::to_string(&state).expect("JSON");
+        assert_eq!(serde_json::from_str::<ConnectionState>(&text).expect("the same"), state);
+        let more = text.replacen('{', "{\"later\":{\"than\":1},", 1).replace("\"nul\":false,", "\"new\":[],");
+        assert_eq!(serde_json::from_str::<ConnectionState>(&more).expect("what is known"), state);
+        let less = serde_json::from_str::<ConnectionState>("{\"cookie\":7,\"input\":\"tcp\"}").expect("what is there");
+        assert_eq!(less, ConnectionState { held: Vec::new(), ..state });
     }
 }
