@@ -319,7 +319,7 @@ impl Forward {
                 return Ok(link);
             }
             if self.links[link].take_barren() {
-                reasons.push(format!("{}: it closed the connection, and had taken nothing", self.settings.targets[link]));
+                reasons.push(format!("{}: its last connection ended before anything had arrived", self.settings.targets[link]));
                 continue;
             }
             match self.links[link].connect().await {
