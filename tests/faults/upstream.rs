@@ -65,7 +65,7 @@ struct Shared {
 
 impl Upstream {
     pub fn start() -> Self {
-        let mut listener = Some(listen(0));
+        let mut listener = listen(0);
         let port = listener.as_ref().and_then(|listener| listener.local_addr().ok()).expect("an address").port();
         let shared = Arc::new(Shared::default());
         let known = shared.clone();
@@ -77,8 +77,13 @@ impl Upstream {
                 match listener.as_ref().map(TcpListener::accept) {
                     Some(Ok((stream, _))) => known.take(stream),
                     Some(Err(_)) => std::thread::sleep(Duration::from_millis(1)),
-                    None if known.manner() == Manner::Refuses => std::thread::sleep(Duration::from_millis(1)),
-                    None => listener = Some(listen(port)),
+                    None => {
+                        std::thread::sleep(Duration::from_millis(1));
+                        if known.manner() != Manner::Refuses {
+                            // A connection of somebody else may have the port for a while.
+                            listener = listen(port);
+                        }
+                    }
                 }
             }
         });
@@ -105,11 +110,11 @@ impl Upstream {
     }
 }
 
-fn listen(port: u16) -> TcpListener {
+fn listen(port: u16) -> Option<TcpListener> {
     // With SO_REUSEADDR: connections of its predecessor may still be closing.
-    let listener = TcpListener::bind(("127.0.0.1", port)).expect("a port");
+    let listener = TcpListener::bind(("127.0.0.1", port)).ok()?;
     listener.set_nonblocking(true).expect("an option");
-    listener
+    Some(listener)
 }
 
 impl Shared {
