@@ -161,13 +161,7 @@ fn rendering(rounds: usize, format: &str, kind: Kind) {
 /// Parse, route, render to a path and hand over: all that a reader thread does with what it has read.
 fn batches(rounds: usize, kind: Kind) {
     let (arena, frames) = arena(kind);
-    let queue = Arc::new(Queue::new(Bounds {
-        size: usize::MAX,
-        when_full: WhenFull::Block,
-        patience: std::time::Duration::ZERO,
-        shed: None,
-        deadline: None,
-    }));
+    let queue = Arc::new(Queue::new(Bounds::new(usize::MAX, WhenFull::Block)));
     let path = Template::compile("/var/log/{hostname}/{app-name}.log", Escaping::Path).expect("a template");
     let destination = Destination {
         name: "files".into(),

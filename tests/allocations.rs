@@ -72,13 +72,7 @@ fn messages(count: usize) -> Vec<String> {
 }
 
 fn destination(format: Format, envelope: Envelope, address: Option<&str>) -> Destination {
-    let queue = Arc::new(Queue::new(Bounds {
-        size: usize::MAX,
-        when_full: WhenFull::Block,
-        patience: std::time::Duration::ZERO,
-        shed: None,
-        deadline: None,
-    }));
+    let queue = Arc::new(Queue::new(Bounds::new(usize::MAX, WhenFull::Block)));
     let address = address.map(|text| Template::compile(text, Escaping::Path).expect(text));
     Destination { name: "out".into(), place: String::new(), queue, format, address, envelope }
 }

@@ -214,8 +214,6 @@ impl Drop for Tmpfs {
     }
 }
 
-/// The disk is full, then it is not: what fits in disk and memory is kept, the rest is dropped and counted, nothing that was
-/// kept is lost or comes twice, and the process goes on.
 /// The disk is full at a stop: what is lost is said, and nothing else.
 #[test]
 fn a_stop_with_a_full_disk_says_what_is_lost() {
@@ -239,6 +237,8 @@ fn a_stop_with_a_full_disk_says_what_is_lost() {
     assert_eq!((kept.len() + lost, kept.first().map(String::as_str)), (count, Some(format!("0 {padding}").as_str())));
 }
 
+/// The disk is full, then it is not: what fits in disk and memory is kept, the rest is dropped and counted, nothing that was
+/// kept is lost or comes twice, and the process goes on.
 #[test]
 fn a_full_disk_stops_nothing_and_what_did_not_fit_is_counted() {
     if !has("root") {

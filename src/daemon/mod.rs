@@ -326,19 +326,17 @@ impl Daemon {
         if !drained {
             give_up(&outputs).await;
         }
+        let lost = outputs.say_losses();
         match (estate, heir) {
             (Some(estate), Heir::Systemd) => leave("systemd", estate.leave_to_systemd(&server.state_dir)),
             (Some(estate), Heir::Process(stream)) => leave("the next process", estate.leave_to(stream)),
             _ => {}
         }
-        match drained {
-            // What could not be put on disk has been said.
-            true if outputs.say_losses() => tracing::info!("stopped"),
-            true => match outputs.kept() {
-                0 => tracing::info!("stopped; everything is delivered"),
-                kept => tracing::info!("stopped; {kept} messages wait on disk for the next start, everything else is delivered"),
-            },
-            false => tracing::info!("stopped"),
+        match outputs.kept() {
+            // What is lost has been said.
+            _ if lost || !drained => tracing::info!("stopped"),
+            0 => tracing::info!("stopped; everything is delivered"),
+            kept => tracing::info!("stopped; {kept} messages wait on disk for the next start, everything else is delivered"),
         }
     }
 }
@@ -352,7 +350,6 @@ async fn give_up(outputs: &Outputs) {
     while !outputs.have_ended() && Instant::now() < last {
         sleep(LOOK).await;
     }
-    outputs.say_losses();
 }
 
 fn leave(to: &str, result: std::io::Result<()>) {

@@ -27,11 +27,18 @@ pub enum Relp {
 }
 
 /// An offer of ours: what the client sends after the server has said the same is a zstd stream. Others pass over it.
-pub const COMPRESSION: &str = "compression=zstd";
+const COMPRESSION: &str = "compression=zstd";
+const SOFTWARE: &str = concat!("penstock,", env!("CARGO_PKG_VERSION"));
 
-/// Whether these offers have this line.
-pub fn offers(offers: &[u8], line: &str) -> bool {
-    offers.split(|byte| *byte == b'\n').any(|other| other == line.as_bytes())
+/// What either side says at the opening of a session.
+pub fn offers(version: u8, compressed: bool) -> String {
+    let compression = if compressed { format!("\n{COMPRESSION}") } else { String::new() };
+    format!("relp_version={version}\nrelp_software={SOFTWARE}\ncommands=syslog{compression}")
+}
+
+/// Whether the other side takes, or has asked for, compression.
+pub fn offers_compression(offers: &[u8]) -> bool {
+    offers.split(|byte| *byte == b'\n').any(|line| line == COMPRESSION.as_bytes())
 }
 
 /// Digits of a number or length.

@@ -78,7 +78,6 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// RELP's own commands are short.
 const LONGEST_COMMAND: usize = 64 << 10;
-const SOFTWARE: &str = concat!("penstock,", env!("CARGO_PKG_VERSION"));
 
 struct Session {
     /// What has come and is not taken yet.
@@ -256,14 +255,12 @@ impl Session {
 
     /// The answer to an opened session.
     fn open(&mut self, offers: &[u8]) -> Result<String, &'static str> {
-        let version = offered_version(offers);
-        let mut answer = format!("200 OK\nrelp_version={version}\nrelp_software={SOFTWARE}\ncommands=syslog");
-        if !self.is_open && relp::offers(offers, relp::COMPRESSION) {
+        let compressed = !self.is_open && relp::offers_compression(offers);
+        if compressed {
             self.unpacker = Some(Unpacker::new().map_err(|_| "there is no memory to unpack it")?);
-            answer = answer + "\n" + relp::COMPRESSION;
         }
         self.is_open = true;
-        Ok(answer)
+        Ok(format!("200 OK\n{}", relp::offers(offered_version(offers), compressed)))
     }
 
     /// A command that is no message.

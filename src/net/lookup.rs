@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
+
+/// Threads that may look up at a time.
+static PLACES: Semaphore = Semaphore::const_new(64);
 
 /// The addresses of a host, by name or number. The resolver may hang, and a server may have all the threads it can get: each
 /// look-up has a thread of its own, and none to be had is an error like any other.
@@ -13,7 +15,7 @@ pub async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
     // A resolver that hangs gets no more of them.
-    let place = Place::take().ok_or_else(|| io::Error::other("too many look-ups are not answered"))?;
+    let place = PLACES.try_acquire().map_err(|_| io::Error::other("too many look-ups are not answered"))?;
     let (answer, asked) = oneshot::channel();
     let host = host.to_owned();
     std::thread::Builder::new().name("look-up".to_owned()).spawn(move || {
@@ -22,26 +24,6 @@ pub async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let _ = answer.send((host.as_str(), port).to_socket_addrs().map(Iterator::collect));
     })?;
     asked.await.unwrap_or_else(|_| Err(io::Error::other("the look-up of its name broke off")))
-}
-
-/// One of the threads that may look up at a time.
-struct Place;
-
-static TAKEN: AtomicUsize = AtomicUsize::new(0);
-const PLACES: usize = 64;
-
-impl Place {
-    fn take() -> Option<Self> {
-        let place = Self;
-        // Where it is too many, dropping gives it back.
-        (TAKEN.fetch_add(1, Relaxed) < PLACES).then_some(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        TAKEN.fetch_sub(1, Relaxed);
-    }
 }
 
 #[cfg(test)]

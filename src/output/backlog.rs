@@ -282,7 +282,7 @@ mod tests {
     }
 
     fn backlog(folder: &std::path::Path, size: u64) -> Backlog {
-        let bounds = Bounds { size: 1 << 20, when_full: WhenFull::Block, patience: Duration::ZERO, shed: None, deadline: None };
+        let bounds = Bounds::new(1 << 20, WhenFull::Block);
         Backlog {
             name: "up".into(),
             queue: Arc::new(Queue::new(bounds)),

@@ -1,7 +1,7 @@
 //! `[[output.discard]]`: takes everything and keeps nothing, for a final route.
 
-use super::{Delivery, Output, OutputScope, Plan, queue_config};
-use crate::queue::{Chunk, WhenFull};
+use super::{Delivery, Output, OutputScope, Plan};
+use crate::queue::{Bounds, Chunk, WhenFull};
 use crate::route::Envelope;
 use crate::template::{Escaping, Format, Template};
 
@@ -21,7 +21,7 @@ pub(super) fn plan(config: &Config, _scope: &mut OutputScope<'_, '_>) -> Option<
         format: Format::template(nothing),
         address: None,
         envelope: Envelope::Datagram,
-        bounds: queue_config::bounds(1 << 20, WhenFull::Block),
+        bounds: Bounds::new(1 << 20, WhenFull::Block),
         queue_size: None,
         disk: None,
         dead_letters: None,

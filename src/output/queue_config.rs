@@ -9,7 +9,7 @@ use super::{Mode, Plan};
 use crate::config::{Period, Scope, Size};
 use crate::message::Severity;
 use crate::queue::disk::{self, Sync};
-use crate::queue::{Bounds, Shed, WhenFull};
+use crate::queue::{Shed, WhenFull};
 
 /// A queue that holds less than two chunks would wait for each of them.
 pub const SMALLEST_QUEUE: usize = 256 << 10;
@@ -159,11 +159,6 @@ impl DiskPlan {
         let settings = disk::Settings { size: DISK_SIZE as u64, segment: SEGMENT as u64, sync: Sync::Segment };
         Self { settings, mode: Mode::Overflow, shed: None }
     }
-}
-
-/// What a queue is where nothing is written.
-pub(super) fn bounds(size: usize, when_full: WhenFull) -> Bounds {
-    Bounds { size, when_full, patience: Duration::ZERO, shed: None, deadline: None }
 }
 
 fn percent(text: &Spanned<String>, scope: &mut Scope<'_>) -> Option<f64> {

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use toml::Spanned;
 
-use super::{Delivery, Output, OutputScope, Plan, QueueConfig, Undelivered, queue_config};
-use crate::queue::{Chunk, State, WhenFull};
+use super::{Delivery, Output, OutputScope, Plan, QueueConfig, Undelivered};
+use crate::queue::{Bounds, Chunk, State, WhenFull};
 use crate::route::Envelope;
 use crate::sys::reason;
 use crate::template::Escaping;
@@ -27,7 +27,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         format: scope.format(config.format.as_ref(), "file", Escaping::Line)?,
         address: None,
         envelope: Envelope::Line,
-        bounds: queue_config::bounds(16 << 20, WhenFull::Block),
+        bounds: Bounds::new(16 << 20, WhenFull::Block),
         queue_size: None,
         disk: None,
         dead_letters: None,

@@ -63,6 +63,11 @@ pub struct Linger {
 }
 
 impl Bounds {
+    /// Without patience, shedding and deadline.
+    pub fn new(size: usize, when_full: WhenFull) -> Self {
+        Self { size, when_full, patience: Duration::ZERO, shed: None, deadline: None }
+    }
+
     /// Nobody waits for more than this: a queue that lingers must neither fill nor shed.
     fn comfortable(&self) -> usize {
         self.shed.map_or(self.size, |shed| shed.above.min(self.size)) / 2

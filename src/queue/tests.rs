@@ -13,7 +13,7 @@ fn chunk(texts: &[&str], severity: u8) -> Chunk {
 }
 
 fn queue(size: usize, when_full: WhenFull) -> Arc<Queue> {
-    Arc::new(Queue::new(Bounds { size, when_full, patience: Duration::ZERO, shed: None, deadline: None }))
+    Arc::new(Queue::new(Bounds::new(size, when_full)))
 }
 
 async fn looked(queue: &Queue) -> Vec<Chunk> {

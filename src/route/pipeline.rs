@@ -237,19 +237,12 @@ impl Tally {
 mod tests {
     use super::*;
     use crate::message::{Origin, Received, Zone};
-    use std::time::Duration;
 
     use crate::queue::{Bounds, Linger, WhenFull};
     use crate::template::Escaping;
 
     fn destination(name: &str, envelope: Envelope) -> Destination {
-        let queue = Arc::new(Queue::new(Bounds {
-            size: 1 << 20,
-            when_full: WhenFull::Block,
-            patience: Duration::ZERO,
-            shed: None,
-            deadline: None,
-        }));
+        let queue = Arc::new(Queue::new(Bounds::new(1 << 20, WhenFull::Block)));
         let format = Format::template(Template::compile("{message}", Escaping::Nothing).expect("a template"));
         Destination { name: name.into(), place: String::new(), queue, format, address: None, envelope }
     }

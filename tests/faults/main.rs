@@ -404,8 +404,7 @@ fn tls_senders_that_close_at_once_without_reading_or_a_word() {
 /// All of them arrive in the file, once.
 fn by_itself(rig: &Rig, subject: Subject, what: &str, sent: usize) {
     let (missing, doubled) = Destination::File(rig.plan.out()).settled(sent, 0);
-    let name = if is_rsyslogd() { "rsyslogd" } else { "penstock" };
-    println!("| {what} | {name} | | {sent} | | | {missing} | {doubled} |");
+    println!("| {what} | {} | | {sent} | | | {missing} | {doubled} |", subject::name());
     assert!((missing, doubled) == (0, 0) || is_rsyslogd(), "{what}: {missing} missing, {doubled} doubled");
     subject.end("TERM");
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Server, TempDir};
 use crate::sender::Sender;
-use crate::subject::{Keep, Plan, Subject, is_rsyslogd};
+use crate::subject::{self, Keep, Plan, Subject, is_rsyslogd};
 use crate::upstream::{Manner, Upstream};
 
 /// Nothing has arrived for so long: nothing more will.
@@ -162,9 +162,9 @@ impl Rig {
         let accepted = self.sender.take().expect("it runs").finish();
         let (missing, doubled) = self.upstream.settled(accepted, self.excused);
         let (missing_in_file, doubled_in_file) = Destination::File(self.plan.out()).settled(accepted, 0);
-        let name = if is_rsyslogd() { "rsyslogd" } else { "penstock" };
         println!(
-            "| {what} | {name} | {} | {accepted} | {missing} | {doubled} | {missing_in_file} | {doubled_in_file} |",
+            "| {what} | {} | {} | {accepted} | {missing} | {doubled} | {missing_in_file} | {doubled_in_file} |",
+            subject::name(),
             self.rounds
         );
         assert!(accepted > 100 || is_rsyslogd(), "{what}: {accepted} messages only");

@@ -15,6 +15,11 @@ pub fn is_rsyslogd() -> bool {
     std::env::var("PENSTOCK_FAULTS_SUBJECT").is_ok_and(|name| name == "rsyslogd")
 }
 
+/// As the table has it.
+pub fn name() -> &'static str {
+    if is_rsyslogd() { "rsyslogd" } else { "penstock" }
+}
+
 /// What the queue to the upstream does with a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Keep {

@@ -29,13 +29,7 @@ impl Output for Stubborn {
 }
 
 fn started(failures: usize) -> (Arc<Queue>, Arc<Mutex<Vec<String>>>, Handle) {
-    let queue = Arc::new(Queue::new(Bounds {
-        size: 1 << 20,
-        when_full: WhenFull::Block,
-        patience: Duration::ZERO,
-        shed: None,
-        deadline: None,
-    }));
+    let queue = Arc::new(Queue::new(Bounds::new(1 << 20, WhenFull::Block)));
     let taken = Arc::new(Mutex::new(Vec::new()));
     let output = Box::new(Stubborn { failures, taken: taken.clone() });
     let handle = start("test".into(), output, queue.clone(), None, DeadLetters::at(None), Arc::default()).expect("a thread");

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::{Delivery, Hold, Output, OutputScope, Plan, QueueConfig, Undelivered, queue_config};
+use super::{Delivery, Hold, Output, OutputScope, Plan, QueueConfig, Undelivered};
 use crate::config::Mode;
 use crate::metrics::OutputCounters;
-use crate::queue::{Chunk, WhenFull};
+use crate::queue::{Bounds, Chunk, WhenFull};
 use crate::route::Envelope;
 use crate::template::{Escaping, Template};
 
@@ -111,7 +111,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         format: format?,
         address: path,
         envelope: Envelope::Line,
-        bounds: queue_config::bounds(QUEUE, WhenFull::Block),
+        bounds: Bounds::new(QUEUE, WhenFull::Block),
         queue_size: None,
         disk: None,
         dead_letters: None,

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use toml::Spanned;
 
-use super::{Closing, Delivery, DiskPlan, Output, OutputScope, Plan, QueueConfig, Undelivered, queue_config};
+use super::{Closing, Delivery, DiskPlan, Output, OutputScope, Plan, QueueConfig, Undelivered};
 use crate::config::Period;
 use crate::net::target::{Scheme, Target};
 use crate::net::tls::{ClientFiles, ClientTls};
-use crate::queue::{Chunk, WhenFull};
+use crate::queue::{Bounds, Chunk, WhenFull};
 use crate::route::Envelope;
 use crate::template::Escaping;
 
@@ -150,7 +150,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         format: format?,
         address: None,
         envelope,
-        bounds: queue_config::bounds(QUEUE, WhenFull::DropNewest),
+        bounds: Bounds::new(QUEUE, WhenFull::DropNewest),
         queue_size: None,
         disk: Some(DiskPlan::standard()),
         dead_letters: None,

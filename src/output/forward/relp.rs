@@ -21,7 +21,6 @@ const LOOK: Duration = Duration::from_millis(20);
 const READ_BYTES: usize = 16 << 10;
 /// No answer is longer.
 const LONGEST_ANSWER: usize = 128 << 10;
-const SOFTWARE: &str = concat!("penstock,", env!("CARGO_PKG_VERSION"));
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
@@ -74,11 +73,7 @@ impl Session {
             progress: Instant::now(),
             closed: false,
         };
-        let mut offers = format!("relp_version=0\nrelp_software={SOFTWARE}\ncommands=syslog");
-        if compressed {
-            offers = offers + "\n" + relp::COMPRESSION;
-        }
-        relp::write(1, "open", offers.as_bytes(), &mut session.frames);
+        relp::write(1, "open", relp::offers(0, compressed).as_bytes(), &mut session.frames);
         session.number = 2;
         within(timeout, "no answer to the opening of a RELP session", session.opened()).await?;
         Ok(session)
@@ -90,7 +85,7 @@ impl Session {
             if let Some((_, answer)) = self.next_answer()? {
                 return match answer.strip_prefix(b"200") {
                     Some(answer) => {
-                        if relp::offers(answer, relp::COMPRESSION) {
+                        if relp::offers_compression(answer) {
                             self.packer = Some(Packer::new().map_err(|error| reason(&error))?);
                         }
                         Ok(())
