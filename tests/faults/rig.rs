@@ -67,11 +67,14 @@ impl Destination {
     }
 }
 
-/// Of the file, and of those beside it that had its name.
+/// Of the file, of those beside it that had its name, and of what took its messages when it could not be made.
 fn tally(path: &Path, count: usize) -> (usize, usize) {
     let mut arrived = BTreeMap::new();
     let beside = path.parent().and_then(|folder| std::fs::read_dir(folder).ok()).expect("a folder");
-    let files = beside.map(|entry| entry.expect("an entry").path()).filter(|file| file.file_stem() == path.file_stem());
+    let files = beside.map(|entry| entry.expect("an entry").path()).filter(|file| {
+        let stem = file.file_stem();
+        stem == path.file_stem() || stem.is_some_and(|stem| stem == "penstock-redirected")
+    });
     for file in files {
         // It may be in the middle of a line, or not there yet.
         let text = std::fs::read_to_string(file).unwrap_or_default();
