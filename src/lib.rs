@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod frame;
+pub mod import;
 pub mod input;
 pub mod message;
 pub mod metrics;

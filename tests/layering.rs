@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// Folder → what it may use: a whole folder, or one item of it. `*` is everything.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("cli", &["*"]),
     ("config", &["input", "message", "output", "route", "sys", "template"]),
     ("daemon", &["config", "input", "metrics", "output", "queue", "route", "sys"]),
     ("frame", &["message"]),
+    ("import", &["message", "route::Selector", "sys", "template"]),
     ("input", &["config", "frame", "message", "metrics", "net", "parse::Options", "queue", "route", "sys"]),
     ("message", &[]),
     ("metrics", &["message::Grammar", "queue::Queue"]),
@@ -147,11 +148,12 @@ fn every_part_uses_what_it_may_and_nothing_else() {
 #[test]
 fn an_output_cannot_name_a_message_and_an_input_no_output() {
     let message = Regex::new(r"\bMessage\b").expect("a pattern");
+    let text = Regex::new(r#""(?:[^"\\]|\\.)*""#).expect("a pattern");
     for source in sources() {
         let path = source.path.display();
         match source.folder.as_str() {
             "input" => assert!(!uses(&source.code).iter().any(|used| used.starts_with("output")), "{path}"),
-            "output" => assert!(!message.is_match(&source.code), "{path}"),
+            "output" => assert!(!message.is_match(&text.replace_all(&source.code, "")), "{path}"),
             _ => {}
         }
     }

@@ -15,7 +15,7 @@ use crate::parse::parse;
 use crate::queue::Chunk;
 use crate::route::{Destination, Route};
 use crate::sys::{name, reason};
-use crate::template::Scratch;
+use crate::template::{Scratch, Workspace};
 use crate::{config, input};
 
 /// Shows what becomes of raw messages: fields, routes, files and bytes
@@ -221,7 +221,7 @@ fn verdict(route: &Route, message: &Message<'_>) -> (bool, String) {
         reasons.push(format!("select {verb} {}.{}", priority.facility().name(), priority.severity().name()));
     }
     if let Some(condition) = &route.condition {
-        takes &= condition.holds(message, &mut Vec::new());
+        takes &= condition.holds(message, &mut Workspace::default());
         reasons.push(condition.explain(message));
     }
     if reasons.is_empty() {

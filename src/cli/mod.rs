@@ -3,6 +3,7 @@
 mod cert;
 mod check;
 mod explain;
+mod import;
 mod log;
 mod queue;
 mod run;
@@ -31,6 +32,7 @@ enum Command {
     Cert(cert::Arguments),
     Check(ConfigFile),
     Explain(explain::Arguments),
+    Import(import::Arguments),
     Queue(queue::Arguments),
     Run(run::Arguments),
     Send(send::Arguments),
@@ -86,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Cert(arguments) => cert::main(&arguments),
         Command::Check(arguments) => check::main(&arguments.config),
         Command::Explain(arguments) => explain::main(&arguments),
+        Command::Import(arguments) => import::main(&arguments),
         Command::Queue(arguments) => queue::main(&arguments),
         Command::Run(arguments) => run::main(&arguments),
         Command::Send(arguments) => send::main(&arguments),

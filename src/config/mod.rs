@@ -33,6 +33,8 @@ pub struct Config {
     #[serde(default)]
     pub hostnames: BTreeMap<Spanned<String>, String>,
     #[serde(default)]
+    pub lookup: BTreeMap<Spanned<String>, Lookup>,
+    #[serde(default)]
     pub template: BTreeMap<Spanned<String>, Spanned<String>>,
     #[serde(default)]
     pub output: crate::output::Configs,
@@ -54,6 +56,16 @@ pub struct Server {
     /// Whom to become when started as root.
     pub user: Option<Spanned<String>>,
     pub group: Option<Spanned<String>>,
+}
+
+/// `[lookup.NAME]`: texts and what stands for them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Lookup {
+    /// For what is not in the table.
+    #[serde(default)]
+    pub default: String,
+    pub table: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]

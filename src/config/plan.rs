@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::{Config, Errors, HostTable, Loaded, Problem, Server, Source};
 use crate::route::{Condition, Route, Selector};
 use crate::sys::name;
-use crate::template::{CompileError, Escaping, Format, Template, did_you_mean};
+use crate::template::{CompileError, Escaping, Format, Lookup, Lookups, Template, did_you_mean};
 use crate::{input, output};
 
 #[derive(Debug)]
@@ -51,6 +51,7 @@ pub struct Scope<'p> {
 pub struct OutputScope<'s, 'p> {
     pub scope: &'s mut Scope<'p>,
     templates: &'s Templates<'s>,
+    pub lookups: &'s Lookups,
     /// Of all outputs, those too with which something is wrong.
     pub names: &'s mut BTreeSet<String>,
 }
@@ -104,19 +105,20 @@ impl OutputScope<'_, '_> {
             return None;
         };
         // What is wrong with the template is said where it stands.
-        Template::compile(text, escaping).ok().map(Format::template)
+        Template::with_lookups(text, escaping, self.lookups).ok().map(Format::template)
     }
 }
 
 /// Everything that is wrong is said at once.
 pub fn plan(loaded: &Loaded) -> Result<Plan, Errors> {
     let mut errors = Errors::default();
-    let templates = templates(loaded, &mut errors);
+    let lookups = lookups(loaded, &mut errors);
+    let templates = templates(loaded, &lookups, &mut errors);
     let server = server(loaded, &mut errors);
     let inputs = inputs(loaded, &mut errors);
     let mut names = BTreeSet::new();
-    let outputs = outputs(loaded, &templates, &mut names, &mut errors);
-    let (routes, mut warnings) = routes(loaded, &outputs, &names, &mut errors);
+    let outputs = outputs(loaded, (&templates, &lookups), &mut names, &mut errors);
+    let (routes, mut warnings) = routes(loaded, &outputs, &names, &lookups, &mut errors);
     let hostnames = hostnames(loaded, &mut errors);
     let metrics = only_one(loaded, "metrics", |config| config.metrics.as_ref(), &mut errors).map(|metrics| metrics.listen);
     if inputs.is_empty() && errors.0.is_empty() {
@@ -183,13 +185,27 @@ fn server(loaded: &Loaded, errors: &mut Errors) -> ServerPlan {
     }
 }
 
+fn lookups(loaded: &Loaded, errors: &mut Errors) -> Lookups {
+    let mut lookups = Lookups::default();
+    for (source, config) in &loaded.files {
+        for (name, written) in &config.lookup {
+            let pairs = written.table.iter().map(|(key, value)| (key.as_bytes().into(), value.as_bytes().into()));
+            let lookup = Lookup { table: pairs.collect(), default: written.default.as_bytes().into() };
+            if lookups.insert(name.as_ref().clone(), Arc::new(lookup)).is_some() {
+                errors.0.push(Problem::at(source, name.span(), format!("a table is called `{}` already", name.as_ref())));
+            }
+        }
+    }
+    lookups
+}
+
 /// All templates, each compiled once so that one that is wrong is found even where nobody uses it.
-fn templates<'l>(loaded: &'l Loaded, errors: &mut Errors) -> Templates<'l> {
+fn templates<'l>(loaded: &'l Loaded, lookups: &Lookups, errors: &mut Errors) -> Templates<'l> {
     let mut templates = Templates::new();
     for (source, config) in &loaded.files {
         let mut scope = Scope { source, errors };
         for (name, text) in &config.template {
-            scope.compiled(text, Template::compile(text.as_ref(), Escaping::Line));
+            scope.compiled(text, Template::with_lookups(text.as_ref(), Escaping::Line, lookups));
             if Format::NAMES.contains(&name.as_ref().as_str()) {
                 scope.error(name.span(), format!("`{}` is the name of a built-in format", name.as_ref()));
             } else if templates.insert(name.as_ref(), text.as_ref()).is_some() {
@@ -232,11 +248,16 @@ fn free_name(kind: &str, plans: &[input::Plan]) -> Arc<str> {
     name.into()
 }
 
-fn outputs(loaded: &Loaded, templates: &Templates<'_>, names: &mut BTreeSet<String>, errors: &mut Errors) -> Vec<output::Plan> {
+fn outputs(
+    loaded: &Loaded,
+    known: (&Templates<'_>, &Lookups),
+    names: &mut BTreeSet<String>,
+    errors: &mut Errors,
+) -> Vec<output::Plan> {
     let mut plans: Vec<output::Plan> = Vec::new();
     for (source, config) in &loaded.files {
         let mut scope = Scope { source, errors };
-        let mut scope = OutputScope { scope: &mut scope, templates, names };
+        let mut scope = OutputScope { scope: &mut scope, templates: known.0, lookups: known.1, names };
         for (span, plan) in config.output.plan(&mut scope) {
             let Some(plan) = plan else { continue };
             if plans.iter().any(|other| other.name == plan.name) {
@@ -278,6 +299,7 @@ fn routes(
     loaded: &Loaded,
     outputs: &[output::Plan],
     names: &BTreeSet<String>,
+    lookups: &Lookups,
     errors: &mut Errors,
 ) -> (Vec<Route>, Vec<Problem>) {
     let by_name: HashMap<&str, usize> = outputs.iter().enumerate().map(|(i, plan)| (&*plan.name, i)).collect();
@@ -292,7 +314,8 @@ fn routes(
                 warnings.push(Problem::at(source, span, "no message comes here: an earlier final route takes all"));
             }
             let selector = written.select.as_ref().and_then(|text| scope.compiled(text, Selector::compile(text.as_ref())));
-            let condition = written.condition.as_ref().and_then(|text| scope.compiled(text, Condition::compile(text.as_ref())));
+            let condition =
+                written.condition.as_ref().and_then(|text| scope.compiled(text, Condition::with_lookups(text.as_ref(), lookups)));
             let to = targets(written, &by_name, names, &mut scope);
             ended |= written.is_final && written.select.is_none() && written.condition.is_none();
             routes.push(Route { selector, condition, to, is_final: written.is_final });

@@ -31,18 +31,18 @@ pub struct Network(pub IpNet);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeZone(pub Zone);
 
-/// Where an input listens.
+/// Where an input listens, or what it reads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     Ip(SocketAddr),
-    Unix(PathBuf),
+    Path(PathBuf),
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(address) => address.fmt(f),
-            Self::Unix(path) => path.display().fmt(f),
+            Self::Path(path) => path.display().fmt(f),
         }
     }
 }

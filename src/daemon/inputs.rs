@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::unbounded_channel;
@@ -66,6 +67,7 @@ impl Inputs {
         next: Vec<Next>,
         workers: &Arc<Workers>,
         names: &Arc<Names>,
+        state_dir: &Path,
     ) -> io::Result<()> {
         let mut old: Vec<_> = std::mem::take(&mut self.running).into_iter().map(Some).collect();
         let mut starting = Vec::new();
@@ -91,7 +93,7 @@ impl Inputs {
             }
         }
         old.into_iter().flatten().for_each(|running| running.shared.stop.cancel());
-        starting.into_iter().try_for_each(|(opened, shared)| opened.start(&shared, workers, names, &self.tracker))
+        starting.into_iter().try_for_each(|(opened, shared)| opened.start(&shared, workers, names, &self.tracker, state_dir))
     }
 
     /// Returns when all that was read is in the queues. What can go to another process is put into the estate.
@@ -167,5 +169,6 @@ impl Running {
             && self.shared.kind == plan.kind
             && self.transport == plan.transport
             && self.address == plan.address
+            && self.shared.settings.load().source == plan.settings.source
     }
 }

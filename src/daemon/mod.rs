@@ -151,7 +151,7 @@ impl Daemon {
         let pipeline = outputs.apply(planned_outputs, routes, &server.state_dir)?;
         let workers = Arc::new(Workers::start(server.threads, &pipeline).map_err(system)?);
         let names = Arc::new(Names::new(hostnames));
-        inputs.apply(planned, opened, &workers, &names).map_err(system)?;
+        inputs.apply(planned, opened, &workers, &names, &server.state_dir).map_err(system)?;
         inputs.resume(inherited.connections, &workers, &names);
         Inheritance::accept(&server.state_dir, succession.keep_descriptors);
         let control = Control::open(&server.state_dir);
@@ -254,7 +254,7 @@ impl Daemon {
         self.names.replace(plan.hostnames);
         self.workers.switch(&pipeline).await;
         self.outputs.close_those_left();
-        self.inputs.apply(plan.inputs, opened, &self.workers, &self.names).map_err(system)?;
+        self.inputs.apply(plan.inputs, opened, &self.workers, &self.names, &self.server.state_dir).map_err(system)?;
         self.server = ServerPlan { threads: self.server.threads, state_dir: self.server.state_dir.clone(), ..plan.server };
         self.register();
         Ok(())

@@ -18,7 +18,8 @@ pub(super) fn bind(plan: &Plan, threads: usize) -> io::Result<Vec<Socket>> {
     match (&plan.address, plan.transport) {
         (Address::Ip(address), Transport::Datagram) => bind_udp(*address, threads),
         (Address::Ip(address), Transport::Stream) => bind_tcp(*address).map(|socket| vec![socket]),
-        (Address::Unix(path), transport) => bind_unix(path, transport, plan.permissions).map(|socket| vec![socket]),
+        (_, Transport::Source) => Ok(Vec::new()),
+        (Address::Path(path), transport) => bind_unix(path, transport, plan.permissions).map(|socket| vec![socket]),
     }
 }
 
@@ -70,8 +71,8 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
 /// A socket that a dead server has left behind is replaced; one that answers, or a file of another kind, is not.
 fn bind_unix(path: &Path, transport: Transport, permissions: (u32, Option<u32>, Option<u32>)) -> io::Result<Socket> {
     let kind = match transport {
-        Transport::Datagram => Type::DGRAM,
         Transport::Stream => Type::STREAM,
+        _ => Type::DGRAM,
     };
     let address = SockAddr::unix(path)?;
     let socket = Socket::new(Domain::UNIX, kind, None)?;

@@ -15,16 +15,18 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Names, Settings, Shared, Worker};
 use crate::frame::trimmed;
-use crate::message::{Batch, Frame, Origin, Received, Span};
+use crate::message::{Batch, Frame, Origin, Received, Sender, Span};
 use crate::route::Touched;
-use crate::sys::datagram::Receiver;
-use crate::sys::{reason, socket};
+use crate::sys::datagram::{Credentials, Receiver};
+use crate::sys::{process, reason, socket};
 use crate::warn_limited;
 
 /// Senders remembered by one thread; all are forgotten when there are more, and made again.
 const SENDERS: usize = 8192;
 /// Names may change: senders are made anew after this.
 const FORGET: Duration = Duration::from_secs(3600);
+/// The number of a process is another's soon.
+const FORGET_PROCESSES: Duration = Duration::from_secs(2);
 /// How often the kernel is asked what it has dropped.
 const DROPS: Duration = Duration::from_secs(1);
 /// A stop reads what has already arrived, for no longer than this.
@@ -54,7 +56,10 @@ enum Readable {
 impl Readable {
     fn new(fd: OwnedFd) -> io::Result<Self> {
         match socket2::SockRef::from(&fd).domain()? {
-            socket2::Domain::UNIX => UnixDatagram::from_std(fd.into()).map(Self::Unix),
+            socket2::Domain::UNIX => {
+                socket2::SockRef::from(&fd).set_passcred(true)?;
+                UnixDatagram::from_std(fd.into()).map(Self::Unix)
+            }
             _ => UdpSocket::from_std(fd.into()).map(Self::Udp),
         }
     }
@@ -89,10 +94,13 @@ impl Readable {
     }
 }
 
-/// The senders by address, as origins of a batch.
+/// Of whom a datagram is.
+type Who = (Option<IpAddr>, Option<Credentials>);
+
+/// The senders, as origins of a batch.
 #[derive(Default)]
 struct Senders {
-    by_address: HashMap<Option<IpAddr>, u32, foldhash::fast::RandomState>,
+    by_address: HashMap<Who, u32, foldhash::fast::RandomState>,
     origins: Vec<Arc<Origin>>,
     since: Option<Instant>,
     settings: Option<Arc<Settings>>,
@@ -109,7 +117,8 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>) {
         shared,
         names,
         kernel_drops: 0,
-        slots: Receiver::default(),
+        is_local: matches!(socket, Readable::Unix(_)),
+        slots: if matches!(socket, Readable::Unix(_)) { Receiver::with_credentials() } else { Receiver::default() },
         count: 0,
         frames: Vec::new(),
         senders: Senders::default(),
@@ -158,6 +167,8 @@ struct Reader {
     names: Arc<Names>,
     /// What the kernel said last.
     kernel_drops: u32,
+    /// The senders are processes of this host.
+    is_local: bool,
     slots: Receiver,
     /// How many datagrams the last call brought.
     count: usize,
@@ -173,7 +184,7 @@ impl Reader {
         let count = self.slots.receive(fd)?;
         self.count = count;
         let settings = self.shared.settings.load_full();
-        self.senders.refresh(&settings);
+        self.senders.refresh(&settings, if self.is_local { FORGET_PROCESSES } else { FORGET });
         self.frames.clear();
         for i in 0..count {
             let datagram = self.slots.datagram(i);
@@ -188,7 +199,8 @@ impl Reader {
             }
             let kept = length.min(settings.max_message);
             let truncated = datagram.truncated || kept < length;
-            let origin = self.senders.of(datagram.peer, &self.shared, &self.names, &settings);
+            let who = (datagram.peer, datagram.credentials);
+            let origin = self.senders.of(who, &self.shared, &self.names, &settings);
             self.frames.push(Frame { span: Span::new(datagram.start, datagram.start + kept), origin, truncated });
         }
         let received = Received::now();
@@ -221,18 +233,28 @@ impl Reader {
     }
 }
 
+/// What can be found out about a process; one that has ended keeps its numbers.
+pub(super) fn sender(credentials: Credentials) -> Sender {
+    let Credentials { pid, uid, gid } = credentials;
+    let (unit, program) = (process::unit(pid).unwrap_or_default(), process::name(pid).unwrap_or_default());
+    Sender { pid, uid, gid, unit: unit.into(), program: program.into(), ..Sender::default() }
+}
+
 impl Senders {
-    fn refresh(&mut self, settings: &Arc<Settings>) {
+    fn refresh(&mut self, settings: &Arc<Settings>, forget: Duration) {
         let changed = self.settings.as_ref().is_none_or(|known| !Arc::ptr_eq(known, settings));
-        let old = self.since.is_none_or(|since| since.elapsed() > FORGET);
+        let old = self.since.is_none_or(|since| since.elapsed() > forget);
         if changed || old || self.origins.len() > SENDERS {
             *self = Self { since: Some(Instant::now()), settings: Some(settings.clone()), ..Self::default() };
         }
     }
 
-    fn of(&mut self, peer: Option<IpAddr>, shared: &Shared, names: &Arc<Names>, settings: &Settings) -> u32 {
-        *self.by_address.entry(peer).or_insert_with(|| {
-            self.origins.push(names.origin(shared, settings, peer));
+    fn of(&mut self, who: Who, shared: &Shared, names: &Arc<Names>, settings: &Settings) -> u32 {
+        *self.by_address.entry(who).or_insert_with(|| {
+            self.origins.push(match who.1 {
+                Some(credentials) => names.of_sender(shared, settings, sender(credentials)),
+                None => names.origin(shared, settings, who.0),
+            });
             self.origins.len() as u32 - 1
         })
     }

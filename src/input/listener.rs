@@ -6,6 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::bind::bind;
 use super::handover::ConnectionState;
 use super::stream::{self, Connection};
 use super::worker::Seat;
-use super::{Names, Plan, Shared, Transport, Worker, Workers, datagram, relp};
+use super::{Names, Plan, Shared, Transport, Worker, Workers, datagram, relp, source};
 use crate::config::Address;
 use crate::net::tls::{self, ServerTls};
 use crate::sys::{reason, socket};
@@ -73,6 +74,9 @@ pub struct Opened {
 /// Opens the plan's sockets, or takes the one given: by the input's name, or else by address. `threads` UDP sockets
 /// share a port, so that the kernel deals senders out among the threads.
 pub fn open(plan: &Plan, given: &[Given], threads: usize) -> Result<Opened, String> {
+    if plan.transport == Transport::Source {
+        return Ok(Opened { sockets: Vec::new(), transport: plan.transport, address: plan.address.clone() });
+    }
     let failed = |error: io::Error| format!("input `{}`: cannot listen on {}: {}", plan.name, plan.address, reason(&error));
     let fitting = given.iter().filter(|given| fits(given, plan)).map(|given| {
         given.used.set(true);
@@ -106,6 +110,7 @@ fn fits(given: &Given, plan: &Plan) -> bool {
     let socket = socket2::SockRef::from(&given.socket);
     let kind = match plan.transport {
         Transport::Datagram => Type::DGRAM,
+        Transport::Source => return false,
         Transport::Stream => Type::STREAM,
     };
     let same_kind = socket.r#type().is_ok_and(|given| given == kind);
@@ -115,7 +120,7 @@ fn fits(given: &Given, plan: &Plan) -> bool {
 
 fn local_address(socket: &Socket) -> Option<Address> {
     let address = socket.local_addr().ok()?;
-    let unix = || address.as_pathname().map(|path| Address::Unix(path.to_owned()));
+    let unix = || address.as_pathname().map(|path| Address::Path(path.to_owned()));
     address.as_socket().map(Address::Ip).or_else(unix)
 }
 
@@ -143,8 +148,13 @@ impl Opened {
         workers: &Arc<Workers>,
         names: &Arc<Names>,
         tracker: &TaskTracker,
+        state_dir: &Path,
     ) -> io::Result<()> {
         match self.transport {
+            Transport::Source => {
+                start_source(shared, workers, names, tracker, state_dir);
+                Ok(())
+            }
             Transport::Datagram => {
                 start_datagrams(self.sockets, shared, workers, names, tracker);
                 Ok(())
@@ -158,7 +168,7 @@ impl Opened {
                         let listener = TcpListener::from_std(socket.into())?;
                         tracker.spawn(door.accept_tcp(listener));
                     }
-                    Address::Unix(path) => {
+                    Address::Path(path) => {
                         let listener = UnixListener::from_std(StdUnixListener::from(OwnedFd::from(socket)))?;
                         tracker.spawn(door.accept_unix(listener, path));
                     }
@@ -205,6 +215,13 @@ fn start_datagrams(sockets: Vec<Socket>, shared: &Arc<Shared>, workers: &Workers
             });
         });
     }
+}
+
+fn start_source(shared: &Arc<Shared>, workers: &Workers, names: &Arc<Names>, tracker: &TaskTracker, state_dir: &Path) {
+    let Some(source) = shared.settings.load().source.clone() else { return };
+    let place = source::place(state_dir, shared.kind, &shared.name);
+    let task = source::Task { source, shared: shared.clone(), names: names.clone(), place, token: tracker.token() };
+    workers.deal(move |worker, seat| drop(spawn_local(source::serve(task, worker, seat))));
 }
 
 /// Who is let in, and to which thread.

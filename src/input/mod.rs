@@ -5,6 +5,7 @@ mod datagram;
 mod handover;
 mod listener;
 mod names;
+mod source;
 mod stream;
 mod worker;
 
@@ -27,6 +28,7 @@ use crate::route;
 pub use handover::{ConnectionState, Kept};
 pub use listener::{Given, Opened, open, resume};
 pub use names::Names;
+pub use source::place;
 pub use worker::{Worker, Workers};
 
 /// Registers the kinds: their tables in the configuration, and their plans.
@@ -54,7 +56,7 @@ macro_rules! kinds {
     };
 }
 
-kinds!(relp, tcp, tls, udp, unix);
+kinds!(journal, kmsg, relp, tcp, tls, udp, unix);
 
 /// A kind's own options, and those that all kinds have.
 macro_rules! input_config {
@@ -78,6 +80,9 @@ macro_rules! input_config {
             /// Whether the message or its peer says which host it is from.
             #[serde(default)]
             pub hostname: crate::input::HostnameFrom,
+            /// Whether the message says when it was, or the time of its receipt is taken.
+            #[serde(default)]
+            pub timestamp: crate::input::TimestampFrom,
             /// The peer's name by reverse DNS stands for its address.
             #[serde(default)]
             pub reverse_dns: bool,
@@ -91,6 +96,7 @@ macro_rules! input_config {
                     route: crate::route::Settings {
                         parse: crate::parse::Options { asctime: self.asctime, slashes: self.app_name_slashes },
                         hostname_from_peer: self.hostname == crate::input::HostnameFrom::Peer,
+                        timestamp_of_receipt: self.timestamp == crate::input::TimestampFrom::Received,
                     },
                     zone: self.timezone.map_or(crate::message::Zone::Local, |zone| zone.0),
                     reverse_dns: self.reverse_dns,
@@ -156,6 +162,14 @@ pub enum HostnameFrom {
     Peer,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimestampFrom {
+    #[default]
+    Message,
+    Received,
+}
+
 /// An input as run.
 #[derive(Debug)]
 pub struct Plan {
@@ -172,6 +186,8 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     Datagram,
+    /// Nobody sends: it is read from a place.
+    Source,
     Stream,
 }
 
@@ -201,6 +217,8 @@ pub struct Settings {
     pub receive_buffer: usize,
     pub protocol: Protocol,
     pub tls: Option<ServerTls>,
+    /// What is read, where nobody sends.
+    pub source: Option<source::Source>,
 }
 
 impl Default for Settings {
@@ -218,6 +236,7 @@ impl Default for Settings {
             receive_buffer: 32 << 20,
             protocol: Protocol::Syslog,
             tls: None,
+            source: None,
         }
     }
 }

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 
 use super::{Settings, Shared};
 use crate::config::HostTable;
-use crate::message::Origin;
+use crate::message::{Origin, Sender};
 use crate::sys::name;
 
 /// Questions that wait; beyond it a sender keeps its address until it is seen again.
@@ -55,6 +55,12 @@ impl Names {
             let _ = resolver.try_send(origin.clone());
         }
         origin
+    }
+
+    /// The origin of what a process of this host has sent, or a file has.
+    pub(super) fn of_sender(&self, shared: &Shared, settings: &Settings, sender: Sender) -> Arc<Origin> {
+        let origin = Origin::new(shared.name.clone(), None, &self.local, settings.zone);
+        Arc::new(Origin { sender: Some(Box::new(sender)), ..origin })
     }
 }
 

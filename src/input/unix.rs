@@ -50,7 +50,7 @@ pub(super) fn plan(config: &Config, scope: &mut Scope<'_>) -> Option<Plan> {
             Kind::Datagram => Transport::Datagram,
             Kind::Stream => Transport::Stream,
         },
-        address: Address::Unix(config.listen.clone()),
+        address: Address::Path(config.listen.clone()),
         permissions: (config.mode.map_or(0o666, |mode| mode.0), owner, group),
         settings,
     })

@@ -95,6 +95,23 @@ pub struct Origin {
     pub name: OnceLock<Box<str>>,
     /// In which BSD timestamps of this sender are read.
     pub zone: Zone,
+    /// Where a process of this host has sent, or a file was read.
+    pub sender: Option<Box<Sender>>,
+}
+
+/// What is known for certain of a sender on this host, whatever its messages claim.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sender {
+    /// 0 where it was no process.
+    pub pid: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// systemd's unit; empty where there is none, or the process has ended.
+    pub unit: Box<str>,
+    /// The process's own name (`comm`).
+    pub program: Box<str>,
+    /// The file that the message was read from.
+    pub file: Box<str>,
 }
 
 impl Origin {
@@ -104,7 +121,7 @@ impl Origin {
             Some(address) => address.to_string().into(),
             None => local_name.into(),
         };
-        Self { input, peer, peer_text, name: OnceLock::new(), zone }
+        Self { input, peer, peer_text, name: OnceLock::new(), zone, sender: None }
     }
 
     /// What stands for the host of a message that names none.

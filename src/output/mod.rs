@@ -5,6 +5,7 @@ mod backlog;
 mod backoff;
 mod dead_letters;
 pub mod drive;
+mod lines;
 mod queue_config;
 
 use std::fmt;
@@ -57,7 +58,7 @@ macro_rules! kinds {
     };
 }
 
-kinds!(discard, file, forward, stdout);
+kinds!(discard, file, forward, pipe, program, stdout, users);
 
 /// Where records go in the end.
 pub trait Output: Send {

@@ -223,7 +223,7 @@ mod tests {
             let raw = format!("<{priority}>1 - h {} - - - {text}", if app.is_empty() { "-" } else { &app });
             with_message(&raw, |message| {
                 let candidates = looked_up(&Index::new(&routes), message);
-                for (i, route) in routes.iter().enumerate().filter(|(_, route)| route.takes(message, &mut Vec::new())) {
+                for (i, route) in routes.iter().enumerate().filter(|(_, route)| route.takes(message, &mut crate::template::Workspace::default())) {
                     assert!(candidates.contains(&i), "{raw}: {:?}", route.condition);
                 }
             });

@@ -10,7 +10,7 @@ use super::index::Candidates;
 use super::{Destination, Pipeline};
 use crate::message::Message;
 use crate::queue::{CHUNK_BYTES, Chunk, Queue, Receipt};
-use crate::template::Scratch;
+use crate::template::{Scratch, Workspace};
 
 /// So much may be kept for blocked queues by one thread before all its readers wait.
 const KEPT_BYTES: usize = 4 << 20;
@@ -23,7 +23,7 @@ pub struct Outbox {
     /// The routes that the message in hand may take.
     pub(super) candidates: Candidates,
     /// For the values that conditions look at.
-    pub(super) spare: Vec<u8>,
+    pub(super) workspace: Workspace,
     /// Goes with every chunk that gets one of the messages in hand.
     receipt: Option<Arc<Receipt>>,
     /// The number of the message in hand, so that an output gets it once.
@@ -58,7 +58,7 @@ impl Outbox {
             slots,
             scratch: Scratch::default(),
             candidates: Candidates::default(),
-            spare: Vec::new(),
+            workspace: Workspace::default(),
             receipt: None,
             message: 0,
             generation: 1,

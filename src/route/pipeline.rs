@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::index::Index;
 use super::{Condition, Outbox, Selector};
-use crate::message::{Batch, Frame, Grammar, Message, Span};
+use crate::message::{Batch, Frame, Grammar, Message, Span, Timestamp};
 use crate::parse::{self, parse};
 use crate::queue::{Chunk, Queue};
-use crate::template::{Format, Scratch, Template};
+use crate::template::{Format, Scratch, Template, Workspace};
 
 /// One `[[route]]`; without selector and condition it takes everything.
 #[derive(Clone, Debug)]
@@ -95,6 +95,8 @@ pub struct Settings {
     pub parse: parse::Options,
     /// The peer's name stands for the host, whatever the message claims.
     pub hostname_from_peer: bool,
+    /// The time of receipt stands for the timestamp, whatever a message claims.
+    pub timestamp_of_receipt: bool,
 }
 
 /// What a batch adds to its input's counters.
@@ -123,7 +125,7 @@ impl Pipeline {
             while let Some(at) = outbox.candidates.next(from) {
                 let route = &self.routes[at];
                 from = at + 1;
-                if !route.takes(&message, &mut outbox.spare) {
+                if !route.takes(&message, &mut outbox.workspace) {
                     continue;
                 }
                 taken = true;
@@ -146,14 +148,17 @@ fn message<'b>(batch: &Batch<'b>, frame: &Frame, settings: &Settings) -> Message
     if settings.hostname_from_peer {
         fields.hostname = b"";
     }
+    if settings.timestamp_of_receipt {
+        fields.timestamp = Timestamp::Absent;
+    }
     let origin = &batch.origins[frame.origin as usize];
     Message { raw, fields, origin, received: batch.received, truncated: frame.truncated }
 }
 
 impl Route {
-    pub fn takes(&self, message: &Message<'_>, spare: &mut Vec<u8>) -> bool {
+    pub fn takes(&self, message: &Message<'_>, workspace: &mut Workspace) -> bool {
         self.selector.as_ref().is_none_or(|selector| selector.takes(message.fields.priority))
-            && self.condition.as_ref().is_none_or(|condition| condition.holds(message, spare))
+            && self.condition.as_ref().is_none_or(|condition| condition.holds(message, workspace))
     }
 }
 

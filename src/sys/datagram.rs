@@ -15,12 +15,27 @@ const STRIDE: usize = LONGEST + 192;
 /// Datagrams given to one sendmmsg.
 const SENT_AT_ONCE: usize = 256;
 
+/// Room for one SCM_CREDENTIALS, aligned as a cmsghdr.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// Who has sent a datagram, as the kernel says (unix(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Credentials {
+    pub pid: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
 /// The buffers of one reader. The pages of a slot come into being when a datagram needs them.
 pub struct Receiver {
     arena: Vec<u8>,
     headers: Vec<libc::mmsghdr>,
     vectors: Vec<libc::iovec>,
     addresses: Vec<libc::sockaddr_storage>,
+    /// Empty where nobody asks for credentials.
+    controls: Vec<Control>,
 }
 
 /// What one slot holds after a call.
@@ -33,6 +48,7 @@ pub struct Received {
     pub peer: Option<IpAddr>,
     /// The datagram was longer than its slot.
     pub truncated: bool,
+    pub credentials: Option<Credentials>,
 }
 
 impl Default for Receiver {
@@ -40,13 +56,18 @@ impl Default for Receiver {
         const COUNT: usize = Receiver::COUNT;
         // SAFETY: all three are plain C structs for which all-zero is a valid value.
         let (headers, vectors, addresses) = unsafe { (vec![zeroed(); COUNT], vec![zeroed(); COUNT], vec![zeroed(); COUNT]) };
-        Self { arena: vec![0; COUNT * STRIDE], headers, vectors, addresses }
+        Self { arena: vec![0; COUNT * STRIDE], headers, vectors, addresses, controls: Vec::new() }
     }
 }
 
 impl Receiver {
     /// Datagrams a call.
     pub const COUNT: usize = 64;
+
+    /// The same for a unix socket, with the credentials of each sender.
+    pub fn with_credentials() -> Self {
+        Self { controls: vec![Control([0; 64]); Self::COUNT], ..Self::default() }
+    }
 
     /// Receives what waits, without blocking; how many datagrams.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
@@ -70,6 +91,7 @@ impl Receiver {
             length: (header.msg_len as usize).min(LONGEST),
             peer: address(&self.addresses[i]),
             truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+            credentials: self.credentials(i),
         }
     }
 
@@ -84,7 +106,24 @@ impl Receiver {
             message.msg_iov = &mut self.vectors[i];
             message.msg_iovlen = 1;
             message.msg_flags = 0;
+            if let Some(control) = self.controls.get_mut(i) {
+                message.msg_control = control.0.as_mut_ptr().cast();
+                message.msg_controllen = size_of::<Control>();
+            }
         }
+    }
+
+    fn credentials(&self, i: usize) -> Option<Credentials> {
+        self.controls.get(i)?;
+        let header = &self.headers[i].msg_hdr;
+        // SAFETY: the header's control buffer is `self.controls[i]`, aligned, and as long as the kernel says it has filled it.
+        let control = unsafe { libc::CMSG_FIRSTHDR(header).as_ref() }?;
+        if (control.cmsg_level, control.cmsg_type) != (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) {
+            return None;
+        }
+        // SAFETY: by its type the data are a ucred; it need not be aligned as one.
+        let found: libc::ucred = unsafe { ptr::read_unaligned(libc::CMSG_DATA(control).cast()) };
+        Some(Credentials { pid: u32::try_from(found.pid).ok()?, uid: found.uid, gid: found.gid })
     }
 }
 

@@ -1,11 +1,14 @@
 //! The only `unsafe` code: system calls that no kept library offers as they are needed here. Every call goes through
 //! one helper that turns the C result into an `io::Result`.
 
+pub mod clock;
 pub mod datagram;
 pub mod file;
 pub mod name;
 pub mod privilege;
+pub mod process;
 pub mod socket;
+pub mod terminals;
 
 use std::io;
 

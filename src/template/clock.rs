@@ -100,8 +100,10 @@ impl Clock {
         }
         let moment = self.resolve(stamp);
         let (second, offset) = (moment.timestamp(), moment.offset().local_minus_utc());
+        // Our own clock has microseconds, were they zero; a whole second of somebody else's has none.
+        let micros = moment.nanosecond() >= 1000 || stamp.timestamp == Timestamp::Absent;
         let key = match grain {
-            Grain::Finest => (second, moment.nanosecond(), offset),
+            Grain::Finest => (second, moment.nanosecond() / 1000 * 2 + u32::from(micros), offset),
             Grain::Minute => (second - second.rem_euclid(60), 0, offset),
             Grain::Second => (second, 0, offset),
         };
@@ -112,7 +114,7 @@ impl Clock {
         if written.text.is_empty() || written.moment != key {
             written.moment = key;
             written.text.clear();
-            write_moment(moment, format, wall, &mut written.text);
+            write_moment(moment, format, (wall, micros), &mut written.text);
         }
         out.extend_from_slice(written.text.as_bytes());
     }
@@ -152,7 +154,7 @@ fn write_bsd(moment: DateTime<Local>, text: &mut String) {
     let _ = write!(text, "{month} {day:2} {hour:02}:{minute:02}:{second:02}");
 }
 
-fn write_moment(moment: DateTime<FixedOffset>, format: Option<&[Item<'_>]>, wall: Wall, text: &mut String) {
+fn write_moment(moment: DateTime<FixedOffset>, format: Option<&[Item<'_>]>, (wall, micros): (Wall, bool), text: &mut String) {
     let moment = match wall {
         Wall::Local => moment.with_timezone(&Local).fixed_offset(),
         Wall::Own => moment,
@@ -160,7 +162,7 @@ fn write_moment(moment: DateTime<FixedOffset>, format: Option<&[Item<'_>]>, wall
     };
     match format {
         Some(items) => items.iter().for_each(|item| write_item(moment, item, text)),
-        None => write_rfc3339(moment, wall == Wall::Utc, text),
+        None => write_rfc3339(moment, wall == Wall::Utc, micros, text),
     }
 }
 
@@ -184,14 +186,13 @@ fn write_item(moment: DateTime<FixedOffset>, item: &Item<'_>, text: &mut String)
     };
 }
 
-/// With six fraction digits where there are any (RFC 5424 allows no more), with none otherwise.
-fn write_rfc3339(moment: DateTime<FixedOffset>, utc: bool, text: &mut String) {
+/// With six fraction digits (RFC 5424 allows no more), or with none.
+fn write_rfc3339(moment: DateTime<FixedOffset>, utc: bool, micros: bool, text: &mut String) {
     let (year, month, day) = (moment.year(), moment.month(), moment.day());
     let (hour, minute, second) = (moment.hour(), moment.minute(), moment.second());
     let _ = write!(text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
-    let micros = moment.nanosecond() / 1000;
-    if micros > 0 {
-        let _ = write!(text, ".{micros:06}");
+    if micros {
+        let _ = write!(text, ".{:06}", moment.nanosecond() / 1000);
     }
     if utc {
         text.push('Z');

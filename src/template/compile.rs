@@ -1,15 +1,17 @@
 //! Text → parts, with nom; every error says where it is and what could have been meant.
 
 use nom::branch::alt;
-use nom::bytes::complete::{is_not, tag, take_while1};
+use nom::bytes::complete::{is_not, tag, take_while, take_while1};
 use nom::character::complete::char;
-use nom::combinator::{opt, value};
+use nom::combinator::{self, opt, recognize};
+use nom::multi::many0;
 use nom::sequence::preceded;
 use nom::{IResult, Parser};
+use regex::bytes::{Regex, RegexBuilder};
 
 use super::field::{Field, Moment, Of, Wall};
-use super::filter::{self, Filter};
-use super::{Escaping, Part, Template};
+use super::filter::{self, Filter, Lookups};
+use super::{Escaping, Part, Template, Value};
 
 /// What is wrong in a template or condition, and where in its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +23,10 @@ pub struct CompileError {
 
 type Parsed<'t, T> = IResult<&'t str, T, ()>;
 
-pub(super) fn compile(text: &str) -> Result<Vec<Part>, CompileError> {
+/// A compiled pattern may take this much memory.
+const REGEX_BYTES: usize = 1 << 20;
+
+pub(super) fn compile(text: &str, lookups: &Lookups) -> Result<Vec<Part>, CompileError> {
     let mut parts = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -39,7 +44,7 @@ pub(super) fn compile(text: &str) -> Result<Vec<Part>, CompileError> {
             };
             return Err(CompileError { offset, what: what.to_owned() });
         };
-        parts.push(placeholder.part().map_err(|what| CompileError { offset, what })?);
+        parts.push(placeholder.part(lookups).map_err(|what| CompileError { offset, what })?);
         rest = after;
     }
     Ok(parts)
@@ -54,74 +59,121 @@ fn push_literal(text: &str, parts: &mut Vec<Part>) {
 
 /// Text, or a doubled brace.
 fn literal(input: &str) -> Parsed<'_, &str> {
-    alt((value("{", tag("{{")), value("}", tag("}}")), is_not("{}"))).parse(input)
+    alt((combinator::value("{", tag("{{")), combinator::value("}", tag("}}")), is_not("{}"))).parse(input)
 }
 
-/// `{name[:format]{|filter[:argument]}}`
+/// `{name[:format]{|filter{:argument}}}`
 struct Placeholder<'t> {
     name: &'t str,
     format: Option<&'t str>,
-    filters: Vec<(&'t str, Option<&'t str>)>,
+    filters: Vec<Call<'t>>,
 }
+
+/// A filter's name and its arguments.
+type Call<'t> = (&'t str, Vec<String>);
 
 fn placeholder(input: &str) -> Parsed<'_, Placeholder<'_>> {
     let (input, _) = char('{')(input)?;
     let (input, name) = take_while1(|c| !matches!(c, ':' | '|' | '{' | '}')).parse(input)?;
     let (input, format) = opt(preceded(char(':'), is_not("|{}"))).parse(input)?;
-    let (mut input, mut filters) = (input, Vec::new());
-    while let Ok((rest, filter)) = preceded(char('|'), filter).parse(input) {
-        filters.push(filter);
-        input = rest;
-    }
+    let in_braces = |c| matches!(c, ':' | '|' | '{' | '}');
+    let (input, filters) = many0(preceded(char('|'), |input| filter(input, in_braces))).parse(input)?;
     let (input, _) = char('}')(input)?;
     Ok((input, Placeholder { name, format, filters }))
 }
 
-fn filter(input: &str) -> Parsed<'_, (&str, Option<&str>)> {
-    (take_while1(|c| !matches!(c, ':' | '|' | '{' | '}')), opt(preceded(char(':'), is_not("|{}")))).parse(input)
+/// `name{:argument}`
+fn filter(input: &str, ends: fn(char) -> bool) -> Parsed<'_, Call<'_>> {
+    let name = take_while1(|c: char| c.is_ascii_alphanumeric() || c == '-');
+    (name, many0(preceded(char(':'), |input| argument(input, ends)))).parse(input)
+}
+
+/// A text in quotes, with `\"` and `\\`, or one that ends where its place says.
+fn argument(input: &str, ends: fn(char) -> bool) -> Parsed<'_, String> {
+    match input.strip_prefix('"') {
+        Some(rest) => quoted(rest).ok_or(nom::Err::Error(())),
+        None => take_while(|c| !ends(c)).map(str::to_owned).parse(input),
+    }
+}
+
+/// What stands before the closing quote, and what behind it. Only `\"` and `\\` mean something else than they show:
+/// a pattern's own backslashes stay.
+pub(crate) fn quoted(input: &str) -> Option<(&str, String)> {
+    let mut text = String::new();
+    let mut chars = input.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Some((&input[at + 1..], text)),
+            '\\' if input[at + 1..].starts_with(['"', '\\']) => text.extend(chars.next().map(|(_, c)| c)),
+            c => text.push(c),
+        }
+    }
+    None
+}
+
+/// `field{|filter}` of a condition, and what stands behind it; or the rest at which something is wrong.
+pub(crate) fn value<'t>(input: &'t str, lookups: &Lookups) -> Result<(&'t str, Value), (&'t str, String)> {
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let path = (tag("sd["), take_while1(|c| !matches!(c, ']' | '[')), tag("]["), take_while1(|c| c != ']'), char(']'));
+    let name: Parsed<'_, &str> = alt((recognize(path), take_while1(word))).parse(input);
+    let Ok((mut rest, name)) = name else {
+        return Err((input, "a field is expected".to_owned()));
+    };
+    let field = Field::parse(name).ok_or_else(|| {
+        let names = Field::NAMES.iter().map(|(name, _)| *name);
+        (input, format!("no field is called `{name}`{}", did_you_mean(name, names)))
+    })?;
+    let mut calls = Vec::new();
+    while let Some(after) = rest.strip_prefix('|') {
+        let in_condition = |c: char| matches!(c, ':' | '|' | ')') || c.is_whitespace();
+        let (behind, call) = filter(after, in_condition).map_err(|_| (after, "a filter is expected".to_owned()))?;
+        calls.push(call);
+        rest = behind;
+    }
+    let filters = filters(&calls, lookups).map_err(|what| (input, what))?;
+    Ok((rest, Value::new(field, filters)))
+}
+
+fn filters(calls: &[Call<'_>], lookups: &Lookups) -> Result<Vec<Filter>, String> {
+    let one = |(name, arguments): &Call<'_>| match Filter::parse(name, arguments, lookups) {
+        Some(Ok(filter)) => Ok(filter),
+        Some(Err(what)) => Err(format!("filter `{name}` {what}")),
+        None if matches!(*name, "local" | "own" | "utc") => Err(format!("filter `{name}` is for `timestamp` and `received`")),
+        None => Err(format!("no filter is called `{name}`{}", did_you_mean(name, filter::NAMES))),
+    };
+    calls.iter().map(one).collect()
 }
 
 impl Placeholder<'_> {
-    fn part(&self) -> Result<Part, String> {
+    fn part(&self, lookups: &Lookups) -> Result<Part, String> {
         match self.name {
-            "received" => self.moment(Of::Receipt),
-            "timestamp" => self.moment(Of::Message),
+            "received" => self.moment(Of::Receipt, lookups),
+            "timestamp" => self.moment(Of::Message, lookups),
             name => {
                 let field = Field::parse(name).ok_or_else(|| unknown_field(name))?;
                 if self.format.is_some() {
                     return Err(format!("`{name}` takes no format: only `timestamp` and `received` do"));
                 }
-                Ok(Part::Field { field, filters: self.filters(&self.filters)? })
+                Ok(Part::Field(Value::new(field, filters(&self.filters, lookups)?)))
             }
         }
     }
 
-    fn moment(&self, of: Of) -> Result<Part, String> {
+    fn moment(&self, of: Of, lookups: &Lookups) -> Result<Part, String> {
         let format = match self.format {
             Some(text) => Some(Moment::items(text).ok_or_else(|| format!("`{text}` is no strftime format"))?),
             None => None,
         };
-        let (walls, filters): (Vec<_>, Vec<_>) =
-            self.filters.iter().copied().partition(|(name, argument)| argument.is_none() && matches!(*name, "local" | "utc"));
+        let is_wall = |(name, arguments): &Call<'_>| arguments.is_empty() && matches!(*name, "local" | "own" | "utc");
+        let (walls, others): (Vec<_>, Vec<_>) = self.filters.iter().cloned().partition(is_wall);
         let zone = match walls.last() {
+            Some(("own", _)) => Wall::Own,
             Some(("utc", _)) => Wall::Utc,
             Some(_) => Wall::Local,
             None if format.is_some() => Wall::Local,
             None => Wall::Own,
         };
-        Ok(Part::Moment { moment: Moment::new(of, format, zone), filters: self.filters(&filters)? })
-    }
-
-    fn filters(&self, named: &[(&str, Option<&str>)]) -> Result<Vec<Filter>, String> {
-        named
-            .iter()
-            .map(|(name, argument)| match Filter::parse(name, *argument) {
-                Some(Ok(filter)) => Ok(filter),
-                Some(Err(what)) => Err(format!("filter `{name}` {what}")),
-                None if matches!(*name, "local" | "utc") => Err(format!("filter `{name}` is for `timestamp` and `received`")),
-                None => Err(format!("no filter is called `{name}`{}", did_you_mean(name, filter::NAMES))),
-            })
-            .collect()
+        Ok(Part::Moment { moment: Moment::new(of, format, zone), filters: filters(&others, lookups)? })
     }
 }
 
@@ -138,6 +190,14 @@ pub(crate) fn did_you_mean<'n>(wrong: &str, names: impl IntoIterator<Item = &'n 
         Some((distance, name)) if distance <= 1 + wrong.len() / 4 => format!(": did you mean `{name}`?"),
         _ => format!("; there is {}", names.join(", ")),
     }
+}
+
+/// A regular expression over octets, in linear time and bounded memory.
+pub(crate) fn pattern(text: &str) -> Result<Regex, String> {
+    RegexBuilder::new(text).size_limit(REGEX_BYTES).build().map_err(|error| match error {
+        regex::Error::CompiledTooBig(limit) => format!("has a pattern that takes more than {limit} bytes"),
+        error => format!("has a wrong pattern: {}", error.to_string().lines().last().unwrap_or_default()),
+    })
 }
 
 /// The property of a fuzz target: any text compiles or is refused at a place inside it, and what compiled renders.

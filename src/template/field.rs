@@ -6,25 +6,42 @@ use chrono::DateTime;
 use chrono::format::{Item, StrftimeItems};
 
 use super::clock::{Clock, Grain, Stamp};
-use crate::message::{Grammar, Message};
+use crate::message::{Grammar, Message, Sender, Timestamp};
 use crate::parse::structured_data;
 
 /// Everything but the moments. In alphabetical order, as in the documentation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Field {
+    /// As it came, without its PRI.
+    AfterPri,
     AppName,
     Facility,
+    /// The file that the message was read from.
+    File,
+    /// `true` where a message names another process than the one that has sent it.
+    Forged,
     Hostname,
     Input,
     Message,
+    /// What rsyslog calls so: what stands behind the tag, with the blank between them.
+    Msg,
     MsgId,
     Peer,
+    /// The peer's name from the table `hostnames` or DNS, else its address.
+    PeerName,
     Pri,
     ProcId,
     Raw,
     Sd(Box<SdPath>),
+    SenderGid,
+    SenderPid,
+    SenderProgram,
+    SenderUid,
+    SenderUnit,
     Severity,
     StructuredData,
+    /// What rsyslog calls so: the BSD tag as it came, of RFC 5424 the program without a colon.
+    SyslogTag,
     Tag,
     Truncated,
     Version,
@@ -39,19 +56,30 @@ pub struct SdPath {
 
 impl Field {
     /// Every name but `sd[id][param]`, `timestamp` and `received`.
-    pub const NAMES: [(&'static str, Self); 15] = [
+    pub const NAMES: [(&'static str, Self); 26] = [
+        ("after-pri", Self::AfterPri),
         ("app-name", Self::AppName),
         ("facility", Self::Facility),
+        ("file", Self::File),
+        ("forged", Self::Forged),
         ("hostname", Self::Hostname),
         ("input", Self::Input),
         ("message", Self::Message),
+        ("msg", Self::Msg),
         ("msg-id", Self::MsgId),
         ("peer", Self::Peer),
+        ("peer-name", Self::PeerName),
         ("pri", Self::Pri),
         ("proc-id", Self::ProcId),
         ("raw", Self::Raw),
+        ("sender-gid", Self::SenderGid),
+        ("sender-pid", Self::SenderPid),
+        ("sender-program", Self::SenderProgram),
+        ("sender-uid", Self::SenderUid),
+        ("sender-unit", Self::SenderUnit),
         ("severity", Self::Severity),
         ("structured-data", Self::StructuredData),
+        ("syslogtag", Self::SyslogTag),
         ("tag", Self::Tag),
         ("truncated", Self::Truncated),
         ("version", Self::Version),
@@ -68,7 +96,8 @@ impl Field {
 
     /// Whether [`Field::borrowed`] always has the bytes.
     pub fn is_borrowed(&self) -> bool {
-        !matches!(self, Self::Pri | Self::Sd(_) | Self::Tag | Self::Truncated | Self::Version)
+        let is_written = matches!(self, Self::Pri | Self::Sd(_) | Self::SyslogTag | Self::Tag | Self::Truncated | Self::Version);
+        !is_written && !matches!(self, Self::Forged | Self::SenderGid | Self::SenderPid | Self::SenderUid)
     }
 
     /// The grammar itself allows nothing but printable ASCII here (RFC 5424, section 6), and the parser holds it.
@@ -86,18 +115,25 @@ impl Field {
     pub fn borrowed<'b>(&self, message: &Message<'b>) -> Option<&'b [u8]> {
         let fields = &message.fields;
         Some(match self {
+            Self::AfterPri => after_pri(message.raw),
             Self::AppName => fields.app_name,
             Self::Facility => fields.priority.facility().name().as_bytes(),
+            Self::File => message.origin.sender.as_ref().map_or(&b""[..], |sender| sender.file.as_bytes()),
             Self::Hostname => message.hostname(),
             Self::Input => message.origin.input.as_bytes(),
             Self::Message => fields.message,
+            Self::Msg => with_blank(message),
             Self::MsgId => fields.msg_id,
             Self::Peer => message.origin.peer_text.as_bytes(),
+            Self::PeerName => message.origin.hostname().as_bytes(),
             Self::ProcId => fields.proc_id,
             Self::Raw => message.raw,
+            Self::SenderProgram => message.origin.sender.as_ref().map_or(&b""[..], |sender| sender.program.as_bytes()),
+            Self::SenderUnit => message.origin.sender.as_ref().map_or(&b""[..], |sender| sender.unit.as_bytes()),
             Self::Severity => fields.priority.severity().name().as_bytes(),
             Self::StructuredData => fields.structured_data,
-            Self::Pri | Self::Sd(_) | Self::Tag | Self::Truncated | Self::Version => return None,
+            Self::Pri | Self::Sd(_) | Self::SyslogTag | Self::Tag | Self::Truncated | Self::Version => return None,
+            Self::Forged | Self::SenderGid | Self::SenderPid | Self::SenderUid => return None,
         })
     }
 
@@ -106,12 +142,22 @@ impl Field {
         if let Some(bytes) = self.borrowed(message) {
             return out.extend_from_slice(bytes);
         }
+        if let Some(sender) = message.origin.sender.as_ref().filter(|sender| sender.pid > 0) {
+            match self {
+                Self::Forged if is_forged(message, sender) => return out.extend_from_slice(b"true"),
+                Self::SenderGid => return number(sender.gid, out),
+                Self::SenderPid => return number(sender.pid, out),
+                Self::SenderUid => return number(sender.uid, out),
+                _ => {}
+            }
+        }
         match self {
             Self::Pri => number(u32::from(message.fields.priority.value()), out),
             Self::Sd(path) => {
                 let param = structured_data::find(message.fields.structured_data, &path.id, &path.param);
                 param.iter().flat_map(|param| param.pieces()).for_each(|piece| out.extend_from_slice(piece));
             }
+            Self::SyslogTag => syslogtag(message, out),
             Self::Tag => tag(message, out),
             Self::Truncated if message.truncated => out.extend_from_slice(b"true"),
             Self::Version if message.fields.version > 0 => number(u32::from(message.fields.version), out),
@@ -122,9 +168,71 @@ impl Field {
     /// What stands for an absent value: the NILVALUE of RFC 5424, but nothing where text is expected.
     pub fn nil(&self) -> &'static [u8] {
         match self {
-            Self::Message | Self::Raw | Self::Tag | Self::Truncated => b"",
+            Self::AfterPri
+            | Self::Message
+            | Self::Msg
+            | Self::Raw
+            | Self::SyslogTag
+            | Self::Tag
+            | Self::Truncated
+            | Self::Forged => b"",
             _ => b"-",
         }
+    }
+}
+
+/// The message names a process, and it is not the one that the kernel has seen sending it.
+fn is_forged(message: &Message<'_>, sender: &Sender) -> bool {
+    let claimed = std::str::from_utf8(message.fields.proc_id).ok().and_then(|text| text.parse::<u32>().ok());
+    claimed.is_some_and(|pid| pid != sender.pid)
+}
+
+/// RFC 5424, section 6: `"<" PRIVAL ">"` is at most five octets.
+fn after_pri(raw: &[u8]) -> &[u8] {
+    match raw.iter().take(5).position(|byte| *byte == b'>') {
+        Some(end) if raw.starts_with(b"<") => &raw[end + 1..],
+        _ => raw,
+    }
+}
+
+/// The text runs to the end of the frame, and the tag stands before it, or at its beginning.
+fn with_blank<'b>(message: &Message<'b>) -> &'b [u8] {
+    let (raw, fields) = (message.raw, &message.fields);
+    let start = raw.len() - fields.message.len();
+    match raw[..start].last() {
+        Some(b' ') if !fields.tag.is_empty() => &raw[start - 1..],
+        _ => &fields.message[inner_tag(message)..],
+    }
+}
+
+/// How much of the text is the tag, for rsyslog: the first word or what ends with a colon; in a message without header only where the
+/// parser has found a program.
+fn inner_tag(message: &Message<'_>) -> usize {
+    let fields = &message.fields;
+    match fields.grammar {
+        Grammar::Rfc3164 if fields.tag.is_empty() => {
+            let end = fields.message.iter().position(|octet| matches!(octet, b' ' | b':')).unwrap_or(fields.message.len());
+            end + usize::from(fields.message.get(end) == Some(&b':'))
+        }
+        Grammar::Headerless if !fields.app_name.is_empty() && fields.timestamp == Timestamp::Absent => {
+            memchr::memchr(b':', fields.message).map_or(0, |colon| colon + 1)
+        }
+        _ => 0,
+    }
+}
+
+fn syslogtag(message: &Message<'_>, out: &mut Vec<u8>) {
+    let fields = &message.fields;
+    let inner = inner_tag(message);
+    if inner > 0 {
+        return out.extend_from_slice(fields.message[..inner].trim_ascii_start());
+    }
+    let start = out.len();
+    tag(message, out);
+    if fields.tag.is_empty() && out.len() > start {
+        out.pop();
+    } else if fields.grammar == Grammar::Rfc5424 {
+        out.push(b'-');
     }
 }
 

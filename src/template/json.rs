@@ -117,7 +117,8 @@ pub fn string(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-fn content(bytes: &[u8], out: &mut Vec<u8>) {
+/// What stands between the quotes of [`string`].
+pub(super) fn content(bytes: &[u8], out: &mut Vec<u8>) {
     if needs_no_escape(bytes) && std::str::from_utf8(bytes).is_ok() {
         return out.extend_from_slice(bytes);
     }

@@ -10,15 +10,18 @@ mod filter;
 mod format;
 mod json;
 mod text;
+mod value;
 
 use crate::message::Message;
 
-pub(crate) use compile::did_you_mean;
 pub use compile::{CompileError, must_not_panic};
+pub(crate) use compile::{did_you_mean, pattern, quoted, value};
 pub use field::{Field, SdPath};
+pub use filter::{Lookup, Lookups};
 pub use format::Format;
 pub use json::string as json_string;
 pub use text::{Escaping, is_plain};
+pub use value::{Value, Workspace};
 
 use clock::Clock;
 use field::Moment;
@@ -35,7 +38,7 @@ pub struct Template {
 
 #[derive(Clone, Debug)]
 enum Part {
-    Field { field: Field, filters: Vec<Filter> },
+    Field(Value),
     Literal(Box<[u8]>),
     Moment { moment: Moment, filters: Vec<Filter> },
 }
@@ -44,14 +47,18 @@ enum Part {
 #[derive(Debug, Default)]
 pub struct Scratch {
     clock: Clock,
-    value: Vec<u8>,
-    spare: Vec<u8>,
+    workspace: Workspace,
 }
 
 impl Template {
     /// Compiles `text`; the offset of an error is in bytes from its beginning.
     pub fn compile(text: &str, escaping: Escaping) -> Result<Self, CompileError> {
-        compile::compile(text).map(|parts| Self { parts, escaping })
+        Self::with_lookups(text, escaping, &Lookups::default())
+    }
+
+    /// The same, where filters may name tables of the configuration.
+    pub fn with_lookups(text: &str, escaping: Escaping, lookups: &Lookups) -> Result<Self, CompileError> {
+        compile::compile(text, lookups).map(|parts| Self { parts, escaping })
     }
 
     /// Appends the message's rendering to `out`.
@@ -60,21 +67,16 @@ impl Template {
         for part in &self.parts {
             match part {
                 Part::Literal(text) => out.extend_from_slice(text),
-                Part::Field { field, filters } if filters.is_empty() => self.plain(field, message, out),
-                Part::Field { field, filters } => {
-                    let mut value = std::mem::take(&mut scratch.value);
-                    value.clear();
-                    field.append(message, &mut value);
-                    self.filtered(filters, field.nil(), &mut value, &mut scratch.spare, out);
-                    scratch.value = value;
+                Part::Field(Value { field, filters }) if filters.is_empty() => self.plain(field, message, out),
+                Part::Field(Value { field, filters }) => {
+                    let value = scratch.workspace.filtered(filters, |value| field.append(message, value));
+                    self.filtered(filters, field.nil(), value, out);
                 }
                 Part::Moment { moment, filters } if filters.is_empty() => moment.append(message, &mut scratch.clock, out),
                 Part::Moment { moment, filters } => {
-                    let mut value = std::mem::take(&mut scratch.value);
-                    value.clear();
-                    moment.append(message, &mut scratch.clock, &mut value);
-                    self.filtered(filters, b"-", &mut value, &mut scratch.spare, out);
-                    scratch.value = value;
+                    let Scratch { clock, workspace } = scratch;
+                    let value = workspace.filtered(filters, |value| moment.append(message, clock, value));
+                    self.filtered(filters, b"-", value, out);
                 }
             }
         }
@@ -112,15 +114,12 @@ impl Template {
         self.escaping.in_place(start, out);
     }
 
-    fn filtered(&self, filters: &[Filter], nil: &[u8], value: &mut Vec<u8>, spare: &mut Vec<u8>, out: &mut Vec<u8>) {
-        for filter in filters {
-            filter.apply(value, spare);
-        }
-        if value.is_empty() {
-            value.extend_from_slice(nil);
-        }
+    fn filtered(&self, filters: &[Filter], nil: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        // What stands for an absent value may be nothing, where that is said.
+        let says_default = || filters.iter().any(|filter| matches!(filter, Filter::Default(_)));
+        let value = if value.is_empty() && !says_default() { nil } else { value };
         match filters.last() {
-            Some(Filter::Json) if self.escaping != Escaping::Path => out.extend_from_slice(value),
+            Some(Filter::Json | Filter::JsonText) if self.escaping != Escaping::Path => out.extend_from_slice(value),
             _ => self.escaping.append(value, out),
         }
     }

@@ -58,6 +58,30 @@ fn fields_and_filters() {
 }
 
 #[test]
+fn filters_take_parts_of_a_value() {
+    let raw = br#"<13>Oct 11 22:14:15 web1 app[7]: id=42,say "hi"  {x|y}"#;
+    for (template, expected) in [
+        ("[{msg}] [{message}]", r#"[ id=42,say "hi"  {x|y}] [id=42,say "hi"  {x|y}]"#),
+        ("{message|bytes:4-5} {message|bytes:1-0} {message|bytes:15-} {message|bytes:90-91}", "42    {x|y} "),
+        (r#"{message|column:2:","} {message|column:3:","}/{message|column:2:"|"}"#, r#"say "hi"  {x|y} /y}"#),
+        (r#"{message|match:"id=([0-9]+)"} {message|match:"[a-z]{3}"} {message|match:"no"|default:none}"#, "42 say none"),
+        (r#"{message|replace:"\"":"'"|squeeze} {message|csv}"#, r#"id=42,say 'hi' {x|y} id=42,say ""hi""  {x|y}"#),
+        ("{message|json-text}", r#"id=42,say \"hi\"  {x|y}"#),
+        (r#"{hostname|lookup:site} {app-name|lookup:site} {msg-id|default:""}."#, "berlin elsewhere ."),
+        ("{after-pri|bytes:1-6} {peer-name}", "Oct 11 192.0.2.7"),
+        ("{message|default:a:b} {proc-id|default:x} {msg-id|default:a:b c}", r#"id=42,say "hi"  {x|y} 7 a:b c"#),
+    ] {
+        let lookup = Lookup {
+            table: [(b"web1"[..].into(), b"berlin"[..].into())].into_iter().collect(),
+            default: b"elsewhere"[..].into(),
+        };
+        let lookups = [("site".to_owned(), Arc::new(lookup))].into_iter().collect();
+        let template = Template::with_lookups(template, Escaping::Line, &lookups).expect(template);
+        assert_eq!(formatted(&Format::template(template), raw), expected);
+    }
+}
+
+#[test]
 fn a_template_that_cannot_be_meant_is_refused_where_it_is() {
     for (template, offset, what) in [
         ("a {hostnam}", 2, "no field is called `hostnam`: did you mean `hostname`?"),
@@ -67,6 +91,8 @@ fn a_template_that_cannot_be_meant_is_refused_where_it_is() {
         ("{timestamp:%Q}", 0, "`%Q` is no strftime format"),
         ("{timestamp:%#z}", 0, "`%#z` is no strftime format"),
         ("{message:%H}", 0, "`message` takes no format: only `timestamp` and `received` do"),
+        ("{message|bytes:0-3}", 0, "filter `bytes` takes the first octet and the last: `bytes:1-32`, `bytes:2-`"),
+        ("{message|lookup:sites}", 0, "filter `lookup` finds no `[lookup.sites]`; there is "),
         ("{message|first:x}", 0, "filter `first` takes a number of bytes: `first:32`"),
     ] {
         let error = Template::compile(template, Escaping::Line).expect_err(template);

@@ -96,7 +96,7 @@ const ENOUGH: usize = 1 << 20;
 const LONGEST_HOLD: Duration = Duration::from_millis(100);
 
 pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<Plan> {
-    let compiled = Template::compile(config.path.as_ref(), Escaping::Path);
+    let compiled = Template::with_lookups(config.path.as_ref(), Escaping::Path, scope.lookups);
     let path = scope.scope.compiled(&config.path, compiled);
     let escaping = match config.control_characters {
         ControlCharacters::Escape => Escaping::Line,

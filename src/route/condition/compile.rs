@@ -3,21 +3,18 @@
 use memchr::memmem;
 use nom::branch::alt;
 use nom::bytes::complete::{tag, take_while1};
-use nom::character::complete::{char, multispace0};
-use nom::combinator::{recognize, value};
+use nom::character::complete::multispace0;
+use nom::combinator;
 use nom::sequence::delimited;
 use nom::{IResult, Parser};
-use regex::bytes::RegexBuilder;
 
 use super::Node;
 use super::test::{Compare, Matcher, Test};
 use crate::message::{FACILITIES, Facility, SEVERITIES, Severity};
-use crate::template::{CompileError, Field, did_you_mean};
+use crate::template::{CompileError, Field, Lookups, Value, did_you_mean, pattern, quoted, value};
 
 /// Deeper than anyone writes, and far from the end of the stack.
 const DEEPEST: usize = 64;
-/// A compiled pattern may take this much memory.
-const REGEX_BYTES: usize = 1 << 20;
 
 type Parsed<'t, T> = IResult<&'t str, T, ()>;
 /// What remains, and what was found; or the rest at which something is wrong.
@@ -28,9 +25,17 @@ struct Wrong<'t> {
     what: String,
 }
 
-pub(super) fn compile(text: &str) -> Result<Node, CompileError> {
+/// What is known wherever one is in the text.
+#[derive(Clone, Copy)]
+struct Scope<'l> {
+    lookups: &'l Lookups,
+    /// So many more levels may be nested.
+    depth: usize,
+}
+
+pub(super) fn compile(text: &str, lookups: &Lookups) -> Result<Node, CompileError> {
     let wrong = |wrong: Wrong<'_>| CompileError { offset: text.len() - wrong.at.len(), what: wrong.what };
-    let (rest, node) = any(text, DEEPEST).map_err(wrong)?;
+    let (rest, node) = any(text, Scope { lookups, depth: DEEPEST }).map_err(wrong)?;
     match rest.trim_start() {
         "" => Ok(node),
         rest => Err(wrong(expected(rest, "`and`, `or` or the end"))),
@@ -45,13 +50,13 @@ fn expected<'t>(at: &'t str, what: &str) -> Wrong<'t> {
 }
 
 /// `all *("or" all)`
-fn any(input: &str, depth: usize) -> Compiled<'_, Node> {
-    chain(input, "or", Node::Any, |input| all(input, depth))
+fn any<'t>(input: &'t str, scope: Scope<'_>) -> Compiled<'t, Node> {
+    chain(input, "or", Node::Any, |input| all(input, scope))
 }
 
 /// `one *("and" one)`
-fn all(input: &str, depth: usize) -> Compiled<'_, Node> {
-    chain(input, "and", Node::All, |input| one(input, depth))
+fn all<'t>(input: &'t str, scope: Scope<'_>) -> Compiled<'t, Node> {
+    chain(input, "and", Node::All, |input| one(input, scope))
 }
 
 fn chain<'t>(
@@ -75,19 +80,20 @@ fn chain<'t>(
 }
 
 /// `"not" one / "(" any ")" / test`
-fn one(input: &str, depth: usize) -> Compiled<'_, Node> {
-    let Some(depth) = depth.checked_sub(1) else {
+fn one<'t>(input: &'t str, scope: Scope<'_>) -> Compiled<'t, Node> {
+    let Some(depth) = scope.depth.checked_sub(1) else {
         return Err(Wrong { at: input, what: format!("nested deeper than {DEEPEST}") });
     };
+    let scope = Scope { depth, ..scope };
     if let Ok((rest, _)) = keyword("not")(input) {
-        return one(rest, depth).map(|(rest, node)| (rest, Node::Not(Box::new(node))));
+        return one(rest, scope).map(|(rest, node)| (rest, Node::Not(Box::new(node))));
     }
     if let Ok((rest, _)) = symbol("(")(input) {
-        let (rest, node) = any(rest, depth)?;
+        let (rest, node) = any(rest, scope)?;
         let (rest, _) = symbol(")")(rest).map_err(|_| expected(rest, "`)`"))?;
         return Ok((rest, node));
     }
-    test(input)
+    test(input, scope.lookups)
 }
 
 fn keyword<'t>(word: &str) -> impl Fn(&'t str) -> Parsed<'t, ()> {
@@ -113,16 +119,19 @@ enum Operator {
 }
 
 /// `field operator value`
-fn test(input: &str) -> Compiled<'_, Node> {
+fn test<'t>(input: &'t str, lookups: &Lookups) -> Compiled<'t, Node> {
     let start = input.trim_start();
-    let (rest, field) = field(start)?;
+    let (rest, left) = value(start, lookups).map_err(|(at, what)| match at.trim_start() {
+        "" => expected(at, "a field"),
+        _ => Wrong { at, what },
+    })?;
     let (rest, operator) =
         operator(rest).map_err(|_| expected(rest, "one of `== != < <= > >= contains startswith endswith matches in`"))?;
     let place = rest.trim_start();
     let (rest, values) = values(place, operator)?;
-    let matcher = matcher(&field, operator, &values).map_err(|what| Wrong { at: place, what })?;
+    let matcher = matcher(&left, operator, &values).map_err(|what| Wrong { at: place, what })?;
     let source = start[..start.len() - rest.len()].trim_end().into();
-    let node = Node::Test(Box::new(Test { field, matcher, source }));
+    let node = Node::Test(Box::new(Test { left, matcher, source }));
     let negated = matches!(operator, Operator::NotIn) || (operator == Operator::Compare(Compare::NotEqual) && !is_number(&node));
     Ok((rest, if negated { Node::Not(Box::new(node)) } else { node }))
 }
@@ -131,39 +140,23 @@ fn is_number(node: &Node) -> bool {
     matches!(node, Node::Test(test) if matches!(test.matcher, Matcher::Number(..)))
 }
 
-fn field(input: &str) -> Compiled<'_, Field> {
-    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    let path = (tag("sd["), take_while1(|c| !matches!(c, ']' | '[')), tag("]["), take_while1(|c| c != ']'), char(']'));
-    let name: Parsed<'_, &str> = alt((recognize(path), take_while1(word))).parse(input);
-    let Ok((rest, name)) = name else {
-        return Err(expected(input, "a field"));
-    };
-    match Field::parse(name) {
-        Some(field) => Ok((rest, field)),
-        None => {
-            let names = Field::NAMES.iter().map(|(name, _)| *name);
-            Err(Wrong { at: input, what: format!("no field is called `{name}`{}", did_you_mean(name, names)) })
-        }
-    }
-}
-
 fn operator(input: &str) -> Parsed<'_, Operator> {
     let input = input.trim_start();
     let symbols = alt((
-        value(Compare::Equal, tag("==")),
-        value(Compare::NotEqual, tag("!=")),
-        value(Compare::LessOrEqual, tag("<=")),
-        value(Compare::GreaterOrEqual, tag(">=")),
-        value(Compare::Less, tag("<")),
-        value(Compare::Greater, tag(">")),
+        combinator::value(Compare::Equal, tag("==")),
+        combinator::value(Compare::NotEqual, tag("!=")),
+        combinator::value(Compare::LessOrEqual, tag("<=")),
+        combinator::value(Compare::GreaterOrEqual, tag(">=")),
+        combinator::value(Compare::Less, tag("<")),
+        combinator::value(Compare::Greater, tag(">")),
     ));
     let words = alt((
-        value(Operator::Contains, keyword("contains")),
-        value(Operator::EndsWith, keyword("endswith")),
-        value(Operator::In, keyword("in")),
-        value(Operator::Matches, keyword("matches")),
-        value(Operator::NotIn, (keyword("not"), keyword("in"))),
-        value(Operator::StartsWith, keyword("startswith")),
+        combinator::value(Operator::Contains, keyword("contains")),
+        combinator::value(Operator::EndsWith, keyword("endswith")),
+        combinator::value(Operator::In, keyword("in")),
+        combinator::value(Operator::Matches, keyword("matches")),
+        combinator::value(Operator::NotIn, (keyword("not"), keyword("in"))),
+        combinator::value(Operator::StartsWith, keyword("startswith")),
     ));
     alt((symbols.map(Operator::Compare), words)).parse(input)
 }
@@ -193,7 +186,8 @@ fn values(input: &str, operator: Operator) -> Compiled<'_, Vec<String>> {
 fn one_value(input: &str) -> Compiled<'_, String> {
     let input = input.trim_start();
     if let Some(rest) = input.strip_prefix('"') {
-        return quoted(input, rest);
+        let (rest, text) = quoted(rest).ok_or_else(|| Wrong { at: input, what: "a text without its closing `\"`".to_owned() })?;
+        return Ok((rest, text));
     }
     if let Some(rest) = input.strip_prefix('\'') {
         let (text, rest) =
@@ -205,29 +199,15 @@ fn one_value(input: &str) -> Compiled<'_, String> {
     word.map(|(rest, word)| (rest, word.to_owned())).map_err(|_| expected(input, "a value: `\"text\"`, a number or a name"))
 }
 
-fn quoted<'t>(input: &'t str, rest: &'t str) -> Compiled<'t, String> {
-    let mut text = String::new();
-    let mut chars = rest.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '"' => return Ok((&rest[at + 1..], text)),
-            // Only these two: a pattern's own backslashes stay.
-            '\\' if rest[at + 1..].starts_with(['"', '\\']) => text.extend(chars.next().map(|(_, c)| c)),
-            c => text.push(c),
-        }
-    }
-    Err(Wrong { at: input, what: "a text without its closing `\"`".to_owned() })
-}
-
-fn matcher(field: &Field, operator: Operator, values: &[String]) -> Result<Matcher, String> {
-    if let Some(numbers) = numbers(field, values, operator) {
+fn matcher(left: &Value, operator: Operator, values: &[String]) -> Result<Matcher, String> {
+    if let Some(numbers) = numbers(left, values, operator) {
         let numbers = numbers?;
         return Ok(match operator {
             Operator::Compare(compare) => Matcher::Number(compare, numbers[0]),
             _ => Matcher::NumberIn(numbers),
         });
     }
-    if *field == Field::Peer && matches!(operator, Operator::In | Operator::NotIn) {
+    if left.field == Field::Peer && matches!(operator, Operator::In | Operator::NotIn) {
         return values.iter().map(|text| network(text)).collect::<Result<_, _>>().map(Matcher::Networks);
     }
     let text = values.first().map(|value| value.as_bytes()).unwrap_or_default();
@@ -237,17 +217,20 @@ fn matcher(field: &Field, operator: Operator, values: &[String]) -> Result<Match
         Operator::Contains => Matcher::Contains(Box::new(memmem::Finder::new(text).into_owned())),
         Operator::EndsWith => Matcher::EndsWith(text.into()),
         Operator::In | Operator::NotIn => Matcher::In(values.iter().map(|value| value.as_bytes().into()).collect()),
-        Operator::Matches => Matcher::Matches(pattern(&values[0])?),
+        Operator::Matches => Matcher::Matches(pattern(&values[0]).map_err(|what| format!("`matches` {what}"))?),
         Operator::StartsWith => Matcher::StartsWith(text.into()),
     })
 }
 
 /// None: the field is text here.
-fn numbers(field: &Field, values: &[String], operator: Operator) -> Option<Result<Vec<u32>, String>> {
+fn numbers(left: &Value, values: &[String], operator: Operator) -> Option<Result<Vec<u32>, String>> {
     if !matches!(operator, Operator::Compare(_) | Operator::In | Operator::NotIn) {
         return None;
     }
-    let number: fn(&String) -> Result<u32, String> = match field {
+    if !left.is_plain() {
+        return None;
+    }
+    let number: fn(&String) -> Result<u32, String> = match left.field {
         Field::Facility => |name| {
             Facility::parse(name)
                 .map(|f| f.0.into())
@@ -269,13 +252,6 @@ fn network(text: &str) -> Result<ipnet::IpNet, String> {
     text.parse().or(address).map_err(|_| format!("`{text}` is no network: `10.0.0.0/8` or an address is expected"))
 }
 
-fn pattern(text: &str) -> Result<regex::bytes::Regex, String> {
-    RegexBuilder::new(text).size_limit(REGEX_BYTES).build().map_err(|error| match error {
-        regex::Error::CompiledTooBig(limit) => format!("the pattern takes more than {limit} bytes"),
-        error => format!("the pattern is wrong: {}", error.to_string().lines().last().unwrap_or_default()),
-    })
-}
-
 /// The property of a fuzz target: any text compiles or is refused at a place inside it, and what compiled can be
 /// evaluated and explained.
 ///
@@ -286,8 +262,10 @@ pub fn must_not_panic(text: &str, message: &crate::message::Message<'_>) {
         Err(error) => assert!(error.offset <= text.len() && text.is_char_boundary(error.offset)),
         Ok(condition) => {
             let explained = condition.explain(message);
-            let mut spare = Vec::new();
-            assert!(condition.holds(message, &mut spare) == condition.holds(message, &mut spare) && !explained.is_empty());
+            let mut workspace = crate::template::Workspace::default();
+            assert!(
+                condition.holds(message, &mut workspace) == condition.holds(message, &mut workspace) && !explained.is_empty()
+            );
         }
     }
 }

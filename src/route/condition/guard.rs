@@ -63,7 +63,7 @@ impl Test {
             Matcher::Networks(_) | Matcher::Number(..) | Matcher::NumberIn(_) => return None,
         };
         let useful = kind == Kind::Equals || texts.iter().all(|text| text.len() >= SHORTEST);
-        (useful && self.field.is_borrowed()).then(|| Guard { field: self.field.clone(), kind, texts })
+        (useful && self.left.is_borrowed()).then(|| Guard { field: self.left.field.clone(), kind, texts })
     }
 }
 
@@ -141,6 +141,7 @@ mod tests {
             r#"message matches "[0-9]+""#,
             r#"message matches "(abc)?""#,
             r#"sd[a][b] == "x""#,
+            r#"message|lower contains "abc""#,
             r#"peer in ["10.0.0.0/8"]"#,
         ] {
             assert_eq!(guard(condition), None, "{condition}");

@@ -8,6 +8,7 @@ mod guard;
 mod test;
 
 use crate::message::Message;
+use crate::template::{Lookups, Workspace};
 
 pub use compile::must_not_panic;
 pub(super) use guard::{Guard, Kind};
@@ -29,12 +30,16 @@ enum Node {
 impl Condition {
     /// The offset of an error is in bytes from the beginning of `text`.
     pub fn compile(text: &str) -> Result<Self, CompileError> {
-        compile::compile(text).map(Self)
+        Self::with_lookups(text, &Lookups::default())
     }
 
-    /// `spare` serves for values that stand nowhere as they are.
-    pub fn holds(&self, message: &Message<'_>, spare: &mut Vec<u8>) -> bool {
-        self.0.holds(message, spare)
+    /// The same, where filters may name tables of the configuration.
+    pub fn with_lookups(text: &str, lookups: &Lookups) -> Result<Self, CompileError> {
+        compile::compile(text, lookups).map(Self)
+    }
+
+    pub fn holds(&self, message: &Message<'_>, workspace: &mut Workspace) -> bool {
+        self.0.holds(message, workspace)
     }
 
     /// The tests that decided, with what stood in the message.
@@ -46,19 +51,20 @@ impl Condition {
 }
 
 impl Node {
-    fn holds(&self, message: &Message<'_>, spare: &mut Vec<u8>) -> bool {
+    fn holds(&self, message: &Message<'_>, workspace: &mut Workspace) -> bool {
         match self {
-            Self::All(nodes) => nodes.iter().all(|node| node.holds(message, spare)),
-            Self::Any(nodes) => nodes.iter().any(|node| node.holds(message, spare)),
-            Self::Not(node) => !node.holds(message, spare),
-            Self::Test(test) => test.holds(message, spare),
+            Self::All(nodes) => nodes.iter().all(|node| node.holds(message, workspace)),
+            Self::Any(nodes) => nodes.iter().any(|node| node.holds(message, workspace)),
+            Self::Not(node) => !node.holds(message, workspace),
+            Self::Test(test) => test.holds(message, workspace),
         }
     }
 
     /// Of `and` the first that failed, of `or` the first that held; else all of them.
     fn reasons(&self, message: &Message<'_>, reasons: &mut Vec<String>) {
-        let decisive =
-            |nodes: &[Self], verdict: bool| nodes.iter().position(|node| node.holds(message, &mut Vec::new()) == verdict);
+        let decisive = |nodes: &[Self], verdict: bool| {
+            nodes.iter().position(|node| node.holds(message, &mut Workspace::default()) == verdict)
+        };
         match self {
             Self::All(nodes) | Self::Any(nodes) => {
                 let all = match decisive(nodes, matches!(self, Self::Any(_))) {

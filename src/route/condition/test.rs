@@ -8,11 +8,11 @@ use memchr::memmem;
 use regex::bytes::Regex;
 
 use crate::message::Message;
-use crate::template::Field;
+use crate::template::{Field, Value, Workspace};
 
 #[derive(Clone, Debug)]
 pub(super) struct Test {
-    pub field: Field,
+    pub left: Value,
     pub matcher: Matcher,
     /// As it stood in the configuration.
     pub source: Box<str>,
@@ -56,21 +56,21 @@ impl Compare {
 }
 
 impl Test {
-    pub(super) fn holds(&self, message: &Message<'_>, spare: &mut Vec<u8>) -> bool {
+    pub(super) fn holds(&self, message: &Message<'_>, workspace: &mut Workspace) -> bool {
         match &self.matcher {
             Matcher::Networks(networks) => {
                 message.origin.peer.is_some_and(|peer| networks.iter().any(|network| network.contains(&peer)))
             }
             Matcher::Number(compare, number) => compare.holds(self.number(message).cmp(number)),
             Matcher::NumberIn(numbers) => numbers.contains(&self.number(message)),
-            _ => self.text_holds(self.text(message, spare)),
+            _ => self.text_holds(self.left.of(message, workspace)),
         }
     }
 
     pub(super) fn explain(&self, message: &Message<'_>) -> String {
-        let mut spare = Vec::new();
-        let verdict = if self.holds(message, &mut spare) { "yes" } else { "no" };
-        let value = String::from_utf8_lossy(self.text(message, &mut spare)).escape_debug().to_string();
+        let mut workspace = Workspace::default();
+        let verdict = if self.holds(message, &mut workspace) { "yes" } else { "no" };
+        let value = String::from_utf8_lossy(self.left.of(message, &mut workspace)).escape_debug().to_string();
         format!("{}: {verdict}, it is \"{value}\"", self.source)
     }
 
@@ -86,19 +86,9 @@ impl Test {
         }
     }
 
-    /// An absent field is the empty text.
-    fn text<'t>(&self, message: &Message<'t>, spare: &'t mut Vec<u8>) -> &'t [u8] {
-        if let Some(text) = self.field.borrowed(message) {
-            return text;
-        }
-        spare.clear();
-        self.field.append(message, spare);
-        spare
-    }
-
     fn number(&self, message: &Message<'_>) -> u32 {
         let priority = message.fields.priority;
-        match self.field {
+        match self.left.field {
             Field::Facility => u32::from(priority.facility().0),
             Field::Pri => u32::from(priority.value()),
             Field::Severity => u32::from(priority.severity().0),

@@ -6,7 +6,7 @@ use crate::parse::{Options, parse};
 
 fn holds(condition: &str, raw: &[u8]) -> bool {
     let condition = Condition::compile(condition).unwrap_or_else(|error| panic!("{condition}: {}", error.what));
-    with_message(raw, |message| condition.holds(message, &mut Vec::new()))
+    with_message(raw, |message| condition.holds(message, &mut Workspace::default()))
 }
 
 fn with_message<T>(raw: &[u8], use_it: impl FnOnce(&Message<'_>) -> T) -> T {
@@ -40,6 +40,9 @@ fn conditions_hold_or_not() {
         (r#"(severity == err or severity == warning) and not (app-name == "x")"#, true),
         (r#"severity == err or severity == warning and app-name == "x""#, false),
         (r#"input == net"#, true),
+        (r#"message|lower contains "disk full""#, true),
+        (r#"hostname|upper|bytes:1-3 == "WEB" and (app-name|column:3:- == "7-")"#, false),
+        (r#"app-name|column:3:"-" == 7 and (app-name|first:6 == "python")"#, true),
     ] {
         assert_eq!(holds(condition, RAW), expected, "{condition}");
     }
@@ -53,10 +56,11 @@ fn what_cannot_be_meant_is_refused_where_it_is() {
         ("message contans \"x\"", 8, "`contans` where one of"),
         ("message == \"x", 11, "a text without its closing `\"`"),
         ("message < \"x\"", 10, "only numbers, severities and facilities"),
-        ("message matches \"(\"", 16, "the pattern is wrong"),
+        ("message matches \"(\"", 16, "`matches` has a wrong pattern"),
         ("peer in [\"10.0.0.0/99\"]", 8, "`10.0.0.0/99` is no network"),
         ("(severity == err", 16, "the end where `)` is expected"),
         ("severity == err err", 16, "`err` where `and`, `or` or the end is expected"),
+        ("message|uper == \"X\"", 0, "no filter is called `uper`: did you mean `upper`?"),
         ("", 0, "the end where a field is expected"),
         ("severity ==", 11, "the end where a value"),
     ] {
