@@ -399,9 +399,7 @@ fn name_of(path: &str) -> String {
         })
         .collect();
     let mut names = literal.split('/').map(|name| kebab(name.strip_suffix(".log").unwrap_or(name)));
-    names
-        .rfind(|name| name.chars().any(char::is_alphanumeric) && name != "log")
-        .unwrap_or_else(|| "files".to_owned())
+    names.rfind(|name| name.chars().any(char::is_alphanumeric) && name != "log").unwrap_or_else(|| "files".to_owned())
 }
 
 fn kebab(name: &str) -> String {
