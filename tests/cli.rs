@@ -143,3 +143,36 @@ fn the_log_has_the_journals_priorities_under_systemd() {
     assert!(server.log().iter().all(|line| line.starts_with("<6>")), "{:?}", server.log());
     server.stop();
 }
+
+#[test]
+fn import_says_what_became_of_each_statement() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (from, to) = (folder.path().join("rsyslog.conf"), folder.path().join("penstock.toml"));
+    let text = "module(load=\"imudp\")\ninput(type=\"imudp\" port=\"10514\")\nauth.* -/var/log/auth.log\n*.* :ommysql:localhost,db,user,pw\n\
+                $RepeatedMsgReduction on\n*.err @@relay.example.com\n";
+    std::fs::write(&from, text).expect("written");
+    let arguments = ["import", "rsyslog", &from.display().to_string(), "--output", &to.display().to_string()].map(str::to_owned);
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let output = penstock(&arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    for expected in [
+        "carried over (4):",
+        "rsyslog.conf:3: -/var/log/auth.log\n      output `auth`",
+        "carried over with a difference (2):",
+        "rsyslog.conf:5: $RepeatedMsgReduction on\n      repeated messages are kept as they are",
+        "not carried over (1):",
+        "rsyslog.conf:4: :ommysql:localhost,db,user,pw\n      there is no counterpart to the output `ommysql`",
+    ] {
+        assert!(said.contains(expected), "{expected:?} in\n{said}");
+    }
+    let toml = std::fs::read_to_string(&to).expect("it is there");
+    assert!(toml.contains("rsyslog.conf:3: -/var/log/auth.log\n[[route]]\nselect = \"auth.*\"\nto = [\"auth\"]"), "{toml}");
+    assert!(toml.contains("to = [\"tcp://relay.example.com:514\"]"), "{toml}");
+    let checked = penstock(&["check", "--config", &to.display().to_string()]);
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    assert_eq!(penstock(&arguments).status.code(), Some(73), "what is there is not overwritten");
+    let missing = penstock(&["import", "rsyslog", "/nonexistent/rsyslog.conf"]);
+    assert_eq!(missing.status.code(), Some(73));
+    assert_eq!(String::from_utf8_lossy(&missing.stderr), "/nonexistent/rsyslog.conf: No such file or directory\n");
+}

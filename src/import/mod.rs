@@ -34,6 +34,28 @@ pub struct Imported {
 pub fn rsyslog(path: &Path) -> io::Result<Imported> {
     let mut report = Report::default();
     let source = syntax::read(path, &mut report)?;
-    let translated = flow::translate(&source, &mut report);
-    Ok(Imported { toml: write::toml(path, &translated), report })
+    Ok(translated(path, &source, report))
+}
+
+/// The same of a text that includes nothing.
+pub fn rsyslog_text(text: &str) -> Imported {
+    let mut report = Report::default();
+    let source = syntax::read_text(text, &mut report);
+    translated(Path::new("rsyslog.conf"), &source, report)
+}
+
+fn translated(path: &Path, source: &syntax::Source, mut report: Report) -> Imported {
+    let translated = flow::translate(source, &mut report);
+    Imported { toml: write::toml(path, &translated), report }
+}
+
+/// The property of a fuzz target: any text gives TOML.
+///
+/// # Panics
+/// When the property does not hold.
+pub fn must_not_panic(text: &str) {
+    let imported = rsyslog_text(text);
+    let parsed = toml::from_str::<toml::Table>(&imported.toml);
+    assert!(parsed.is_ok(), "{parsed:?}\n{}", imported.toml);
+    let _ = imported.report.to_string();
 }

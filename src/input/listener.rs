@@ -22,6 +22,7 @@ use super::stream::{self, Connection};
 use super::worker::Seat;
 use super::{Names, Plan, Shared, Transport, Worker, Workers, datagram, relp, source};
 use crate::config::Address;
+use crate::message::Origin;
 use crate::net::tls::{self, ServerTls};
 use crate::sys::{reason, socket};
 use crate::warn_limited;
@@ -306,7 +307,11 @@ impl Door {
     }
 
     fn deal_unix(&self, stream: io::Result<std::os::unix::net::UnixStream>, left: Option<ConnectionState>) {
-        let connect = self.connection(None);
+        let credentials = stream.as_ref().ok().and_then(|stream| socket::peer_credentials(stream.as_fd()).ok());
+        let connect = self.connection_of(match credentials.filter(|credentials| credentials.pid > 0) {
+            Some(credentials) => self.names.of_sender(&self.shared, &self.shared.settings.load(), datagram::sender(credentials)),
+            None => self.names.origin(&self.shared, &self.shared.settings.load(), None),
+        });
         self.workers.deal(move |worker, seat| {
             spawn_local(async move {
                 let connection = connect(worker, seat);
@@ -333,7 +338,10 @@ impl Door {
     }
 
     fn connection(&self, peer: Option<IpAddr>) -> impl FnOnce(Rc<Worker>, Seat) -> Connection + Send + use<> {
-        let origin = self.names.origin(&self.shared, &self.shared.settings.load(), peer);
+        self.connection_of(self.names.origin(&self.shared, &self.shared.settings.load(), peer))
+    }
+
+    fn connection_of(&self, origin: Arc<Origin>) -> impl FnOnce(Rc<Worker>, Seat) -> Connection + Send + use<> {
         let (shared, token) = (self.shared.clone(), self.tracker.token());
         move |worker, seat| Connection { shared, worker, origin, seat, token }
     }

@@ -57,10 +57,16 @@ impl Names {
         origin
     }
 
-    /// The origin of what a process of this host has sent, or a file has.
+    /// The origin of what a process of this host has sent.
     pub(super) fn of_sender(&self, shared: &Shared, settings: &Settings, sender: Sender) -> Arc<Origin> {
         let origin = Origin::new(shared.name.clone(), None, &self.local, settings.zone);
         Arc::new(Origin { sender: Some(Box::new(sender)), ..origin })
+    }
+
+    /// The origin of what is read from a place.
+    pub(super) fn of_source(&self, shared: &Shared, settings: &Settings, sender: Option<Sender>) -> Arc<Origin> {
+        let origin = Origin::new(shared.name.clone(), None, &self.local, settings.zone);
+        Arc::new(Origin { sender: sender.map(Box::new), is_source: true, ..origin })
     }
 }
 

@@ -165,7 +165,7 @@ async fn follow<R: Reader>(reader: &mut R, task: &Task, worker: &Worker, positio
 
 impl<'s> Taken<'s> {
     fn new(shared: &'s Shared, names: &'s Arc<Names>, settings: &'s Settings) -> Self {
-        let origins = vec![names.origin(shared, settings, None)];
+        let origins = vec![names.of_source(shared, settings, None)];
         Self { arena: Vec::new(), frames: Vec::new(), origins, shared, names, settings }
     }
 
@@ -207,7 +207,7 @@ impl<'s> Taken<'s> {
         if let Some(at) = self.origins.iter().rposition(same) {
             return at as u32;
         }
-        self.origins.push(self.names.of_sender(self.shared, self.settings, sender));
+        self.origins.push(self.names.of_source(self.shared, self.settings, Some(sender)));
         self.origins.len() as u32 - 1
     }
 

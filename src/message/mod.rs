@@ -97,6 +97,8 @@ pub struct Origin {
     pub zone: Zone,
     /// Where a process of this host has sent, or a file was read.
     pub sender: Option<Box<Sender>>,
+    /// The headers are written here, for messages that came without.
+    pub is_source: bool,
 }
 
 /// What is known for certain of a sender on this host, whatever its messages claim.
@@ -121,7 +123,7 @@ impl Origin {
             Some(address) => address.to_string().into(),
             None => local_name.into(),
         };
-        Self { input, peer, peer_text, name: OnceLock::new(), zone, sender: None }
+        Self { input, peer, peer_text, name: OnceLock::new(), zone, sender: None, is_source: false }
     }
 
     /// What stands for the host of a message that names none.

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
 
 use super::checked;
+use super::datagram::Credentials;
 
 /// The receive buffer as large as can be had, up to `wanted` bytes, and never smaller than it is; what it is then.
 pub fn grow_receive_buffer(socket: BorrowedFd<'_>, wanted: usize) -> io::Result<usize> {
@@ -40,6 +41,18 @@ pub fn cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
         libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_COOKIE, ptr::from_mut(&mut value).cast(), &mut size)
     })?;
     Ok(value)
+}
+
+/// Who has connected a unix socket (SO_PEERCRED, unix(7)).
+pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
+    // SAFETY: all-zero is a valid ucred.
+    let mut found: libc::ucred = unsafe { std::mem::zeroed() };
+    let mut size = size_of::<libc::ucred>() as u32;
+    // SAFETY: value and size live through the call, and the size given is the value's.
+    checked(unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, ptr::from_mut(&mut found).cast(), &mut size)
+    })?;
+    Ok(Credentials { pid: found.pid.max(0) as u32, uid: found.uid, gid: found.gid })
 }
 
 /// How many datagrams the kernel has dropped on this socket since it was made (SO_MEMINFO: a look now and then costs

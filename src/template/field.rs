@@ -230,7 +230,9 @@ fn syslogtag(message: &Message<'_>, out: &mut Vec<u8>) {
     let start = out.len();
     tag(message, out);
     if fields.tag.is_empty() && out.len() > start {
-        out.pop();
+        if !message.origin.is_source {
+            out.pop();
+        }
     } else if fields.grammar == Grammar::Rfc5424 {
         out.push(b'-');
     }

@@ -143,7 +143,7 @@ impl Cursor<'_> {
         match self.peek() {
             Some('"' | '\'') => self.string().map(Expression::Text),
             Some('[') => self.list().map(Expression::List),
-            Some('$') => Ok(Expression::Property(self.variable())),
+            Some('$') => self.variable().map(Expression::Property),
             Some(c) if c.is_ascii_digit() || c == '-' => self.number(),
             Some(c) if c.is_ascii_alphabetic() => self.call(depth),
             _ => Err(format!("a value is expected before `{}`", self.shown())),
@@ -162,11 +162,14 @@ impl Cursor<'_> {
     }
 
     /// `$msg`, `$!a!b`, `$.x`, `$/x`: without the `$` (both of `$$now`), in small letters: rsyslog's names are alike in any case.
-    pub(super) fn variable(&mut self) -> String {
+    pub(super) fn variable(&mut self) -> Result<String, Wrong> {
+        if self.peek() != Some('$') {
+            return Err(format!("a variable is expected before `{}`", self.shown()));
+        }
         self.advance(1);
         let name = self.word(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '!' | '.' | '/' | '$' | '@'));
         self.skip_blanks();
-        name.trim_start_matches('$').to_ascii_lowercase()
+        Ok(name.trim_start_matches('$').to_ascii_lowercase())
     }
 
     fn number(&mut self) -> Result<Expression, Wrong> {

@@ -27,18 +27,33 @@ pub(super) struct Reader<'r> {
 const DEEPEST: usize = 10;
 
 pub(in crate::import) fn read(path: &Path, report: &mut Report) -> io::Result<Source> {
-    let mut reader = Reader {
-        source: Source::default(),
-        report,
-        current: DEFAULT_RULESET.to_owned(),
-        depth: 0,
-        legacy: Params::new(),
-        channels: BTreeMap::new(),
-        including: Vec::new(),
-    };
-    reader.begin_ruleset(DEFAULT_RULESET);
+    let mut reader = Reader::new(report);
     reader.read(path)?;
     Ok(reader.source)
+}
+
+/// A text that includes nothing.
+pub(in crate::import) fn read_text(text: &str, report: &mut Report) -> Source {
+    let mut reader = Reader::new(report);
+    reader.including = vec![PathBuf::new(); DEEPEST];
+    reader.file(&mut Cursor::new(text, "rsyslog.conf"));
+    reader.source
+}
+
+impl<'r> Reader<'r> {
+    fn new(report: &'r mut Report) -> Self {
+        let mut reader = Self {
+            source: Source::default(),
+            report,
+            current: DEFAULT_RULESET.to_owned(),
+            depth: 0,
+            legacy: Params::new(),
+            channels: BTreeMap::new(),
+            including: Vec::new(),
+        };
+        reader.begin_ruleset(DEFAULT_RULESET);
+        reader
+    }
 }
 
 impl Reader<'_> {

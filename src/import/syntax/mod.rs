@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use super::report::Origin;
 
 pub(super) use expression::{Compare, Expression};
-pub(super) use files::read;
+pub(super) use files::{read, read_text};
 
 /// Parameters by their names in small letters; an array has several values.
 pub(super) type Params = BTreeMap<String, Vec<String>>;

@@ -132,14 +132,14 @@ impl Reader<'_> {
             return self.conditional(cursor, origin).map(|statement| vec![statement]);
         }
         if cursor.keyword("set") || cursor.keyword("reset") {
-            let variable = cursor.variable();
+            let variable = cursor.variable()?;
             cursor.expect("=")?;
             let value = cursor.expression()?;
             cursor.expect(";")?;
             return Ok(vec![Statement::Set { origin, variable, value }]);
         }
         if cursor.keyword("unset") {
-            let variable = cursor.variable();
+            let variable = cursor.variable()?;
             cursor.expect(";")?;
             return Ok(vec![Statement::Unset { variable }]);
         }

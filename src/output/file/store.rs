@@ -40,6 +40,8 @@ pub(super) struct Store {
     /// What goes to a file with one write.
     gathered: Vec<u8>,
     log: Limited,
+    /// For what belongs to somebody else.
+    owners: Limited,
 }
 
 struct Open {
@@ -78,6 +80,7 @@ impl Store {
             redirected: 0,
             gathered: Vec::new(),
             log: Limited::default(),
+            owners: Limited::default(),
         }
     }
 
@@ -285,6 +288,7 @@ impl Store {
 
     fn make(&mut self, name: &CStr) -> io::Result<File> {
         let Settings { mode, owner, group, dir_mode, dir_owner, dir_group, .. } = self.settings;
+        let mut adjusted = Ok(());
         let base = self.base().map_err(|error| match error {
             NoFile::Path(error) | NoFile::Retry(error) => error,
             NoFile::TooMany => io::ErrorKind::Other.into(),
@@ -293,14 +297,18 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 for folder in folders(name) {
                     if base.make(&folder, dir_mode)? {
-                        base.adjust(&folder, dir_mode, dir_owner, dir_group)?;
+                        adjusted = adjusted.and(base.adjust(&folder, dir_mode, dir_owner, dir_group));
                     }
                 }
                 base.create(name, mode)?
             }
             result => result?,
         };
-        adjust_file(&file, mode, owner, group)?;
+        // Whom a file belongs to is no reason to write its messages elsewhere.
+        if let Err(error) = adjusted.and(adjust_file(&file, mode, owner, group)) {
+            let name = name.to_string_lossy();
+            warn_limited!(self.owners, "{name}: its owner, group or mode cannot be set: {}", reason(&error));
+        }
         Ok(file)
     }
 
