@@ -261,3 +261,91 @@ to = ["files"]
     assert_eq!(server.lines("all.log", 100), expected(600..700));
     server.stop();
 }
+
+const FILES: &str = r#"
+[server]
+state-dir = "{dir}/state"
+[[input.file]]
+path = ["{dir}/in/*.log"]
+app-name = "app"
+facility = "local3"
+severity = "info"
+max-message = "1KiB"
+[template]
+line = "{facility}.{severity} {app-name} {message}"
+[[output.file]]
+name = "files"
+path = "{dir}/all.log"
+format = "line"
+control-characters = "keep"
+[[route]]
+to = ["files"]
+"#;
+
+fn append_lines(path: &Path, numbers: std::ops::Range<usize>) {
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("opened");
+    numbers.for_each(|number| writeln!(file, "{number}").expect("written"));
+}
+
+fn shown(numbers: std::ops::Range<usize>) -> Vec<String> {
+    numbers.map(|number| format!("local3.info app {number}")).collect()
+}
+
+#[test]
+fn files_are_followed_through_their_rotation() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = FILES.replace("{dir}/state", &format!("{}/state", folder.path().display()));
+    let config = config.replace("{dir}/in", &format!("{}/in", folder.path().display()));
+    let path = folder.path().join("in/a.log");
+    std::fs::create_dir(path.parent().expect("it has one")).expect("made");
+    append_lines(&path, 0..100);
+    let server = Server::start(&config);
+    assert_eq!(server.lines("all.log", 100), shown(0..100));
+    // By another name, and a new file; its program goes on with the old one for a while.
+    std::fs::rename(&path, path.with_extension("log.1")).expect("renamed");
+    append_lines(&path.with_extension("log.1"), 100..150);
+    wait_until("the old one is read", || server.read("all.log").lines().count() == 150);
+    append_lines(&path, 150..200);
+    wait_until("the new one is read", || server.read("all.log").lines().count() == 200);
+    // copytruncate
+    std::fs::copy(&path, path.with_extension("log.2")).expect("copied");
+    std::fs::File::create(&path).expect("truncated");
+    append_lines(&path, 200..210);
+    assert_eq!(server.lines("all.log", 210), shown(0..210));
+    server.stop();
+    // While nobody reads: more, another name, a new file.
+    append_lines(&path, 210..220);
+    std::fs::rename(&path, path.with_extension("log.3")).expect("renamed");
+    append_lines(&path, 220..230);
+    let server = Server::start(&config);
+    let mut lines = server.lines("all.log", 20);
+    lines.sort();
+    assert_eq!(lines, shown(210..230));
+    server.stop();
+}
+
+#[test]
+fn a_message_of_many_lines_begins_where_the_pattern_says() {
+    let config = FILES.replace("app-name =", "start = '^[0-9]{4}-'\napp-name =");
+    let server = Server::start(&config);
+    std::fs::create_dir(server.path("in")).expect("made");
+    let text =
+        "2026-11-21 one\n2026-11-21 boom\nTraceback (most recent call last):\n  File \"x\"\nZeroDivisionError\n2026-11-21 last\n";
+    std::fs::write(server.path("in/a.log"), text).expect("written");
+    let expected = text.replace("2026", "local3.info app 2026");
+    wait_until("all three are there", || server.read("all.log") == expected);
+    std::fs::write(server.path("in/b.log"), format!("2026-11-21 {}\n", "x".repeat(5000))).expect("written");
+    wait_until("it is cut", || server.read("all.log").len() > expected.len());
+    assert!(server.read("all.log").lines().last().is_some_and(|line| line.len() < 1100), "{}", server.read("all.log"));
+}
+
+#[test]
+fn files_may_have_another_encoding() {
+    let config = FILES.replace("app-name =", "encoding = \"utf-16le\"\napp-name =");
+    let server = Server::start(&config);
+    std::fs::create_dir(server.path("in")).expect("made");
+    let text = "\u{FEFF}Grüße, Ċ and 日本\r\ntwo\r\n";
+    let octets: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    std::fs::write(server.path("in/a.log"), octets).expect("written");
+    assert_eq!(server.lines("all.log", 2), ["local3.info app Grüße, Ċ and 日本", "local3.info app two"]);
+}

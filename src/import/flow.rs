@@ -1,7 +1,7 @@
 //! The way of a message through the rulesets: wherever an action takes it, a route is written down.
 //!
-//! Statements are followed in order, on each *path* that differs in what variables hold: `if` without `set` inside of it leaves one
-//! path, and its actions get its condition; with `set` the rest is followed twice. `stop` is a route that is final.
+//! Statements are followed in order, on each *path* that differs in what variables hold: behind an `if` there is one path again where the
+//! variables that are still looked at are alike, and its actions have got its condition. `stop` is a route that is final.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use super::actions::{Made, Outputs};
 use super::conditions::{self, Condition, Scope};
 use super::inputs::Inputs;
 use super::liveness::{self, Live};
+use super::properties::quoted;
 use super::report::{Origin, Report};
 use super::syntax::{DEFAULT_RULESET, Ruleset, Source, Statement};
 use super::templates::Variables;
@@ -54,29 +55,30 @@ pub(super) fn translate(source: &Source, report: &mut Report) -> Translated {
 impl Flow<'_> {
     /// The rulesets of certain inputs come first and are final for them; the default one takes what is left.
     fn all(&mut self) {
-        let bound: BTreeMap<&str, Vec<&str>> = self.inputs.bound.iter().fold(BTreeMap::new(), |mut bound, (input, ruleset)| {
-            bound.entry(ruleset.as_str()).or_insert_with(Vec::new).push(input.as_str());
-            bound
-        });
-        for (ruleset, inputs) in &bound {
-            if ruleset.eq_ignore_ascii_case(DEFAULT_RULESET) {
-                continue;
-            }
-            let Some(ruleset) = self.source.find_ruleset(ruleset) else { continue };
-            let test = match &inputs[..] {
-                [one] => format!("input == {}", super::properties::quoted(one)),
-                several => {
-                    let names = several.iter().map(|name| super::properties::quoted(name)).collect::<Vec<_>>();
-                    format!("input in [{}]", names.join(", "))
+        let (mut bound, mut is_default_used) = (BTreeMap::<&str, Vec<&str>>::new(), false);
+        for (input, ruleset, origin) in &self.inputs.bound {
+            match self.source.find_ruleset(ruleset) {
+                Some(ruleset) if ruleset.name != DEFAULT_RULESET => bound.entry(&ruleset.name).or_default().push(input),
+                Some(_) => is_default_used = true,
+                None => {
+                    self.report.differs(origin, format!("no ruleset is called `{ruleset}`: the default one takes its messages"));
+                    is_default_used = true;
                 }
+            }
+        }
+        is_default_used |= self.inputs.tables.len() > self.inputs.bound.len();
+        for (ruleset, inputs) in &bound {
+            let Some(ruleset) = self.source.find_ruleset(ruleset) else { continue };
+            let names: Vec<_> = inputs.iter().map(|name| quoted(name)).collect();
+            let test = match names.as_slice() {
+                [one] => format!("input == {one}"),
+                several => format!("input in [{}]", several.join(", ")),
             };
             let path = Path { conditions: vec![Condition::Test(test)], variables: Variables::new() };
             let left = self.ruleset(ruleset, vec![path]);
             left.iter().for_each(|path| self.stop(path));
         }
-        let default_is_used =
-            self.inputs.tables.len() > bound.values().map(Vec::len).sum() || bound.contains_key(DEFAULT_RULESET);
-        if let Some(ruleset) = self.source.rulesets.first().filter(|_| default_is_used) {
+        if let Some(ruleset) = self.source.rulesets.first().filter(|_| is_default_used) {
             self.ruleset(ruleset, vec![Path { conditions: Vec::new(), variables: Variables::new() }]);
         }
     }

@@ -13,8 +13,8 @@ pub(super) struct Inputs {
     pub names: Vec<(String, String)>,
     /// Our names of those that take what is of this host.
     pub local: Vec<String>,
-    /// Our names with the ruleset that is theirs.
-    pub bound: Vec<(String, String)>,
+    /// Our names with the ruleset that is theirs, and where that is said.
+    pub bound: Vec<(String, String, Origin)>,
     pub metrics: Option<Origin>,
 }
 
@@ -36,8 +36,7 @@ pub(super) fn translate(source: &Source, report: &mut Report) -> Inputs {
     }
     for object in &source.inputs {
         match object.kind().as_str() {
-            "imfile" => report
-                .lost(&object.origin, "files are not read: let their program write to a socket, or send them by `penstock send`"),
+            "imfile" => file(&mut inputs, object, report),
             "imptcp" | "imtcp" => stream(&mut inputs, source, object, report),
             "imrelp" => relp(&mut inputs, source, object, report),
             "imudp" => udp(&mut inputs, source, object, report),
@@ -75,7 +74,7 @@ impl Inputs {
         self.tables.push(table);
         self.names.push((theirs, ours.clone()));
         if let Some(ruleset) = object.get("ruleset") {
-            self.bound.push((ours.clone(), ruleset.to_owned()));
+            self.bound.push((ours.clone(), ruleset.to_owned(), object.origin.clone()));
         }
         ours
     }
@@ -330,6 +329,32 @@ fn relp(inputs: &mut Inputs, source: &Source, object: &Object, report: &mut Repo
         "tls.permittedpeer",
         "type",
     ];
+    said(object, &KNOWN, report);
+}
+
+fn file(inputs: &mut Inputs, object: &Object, report: &mut Report) {
+    let Some(path) = object.get("file") else {
+        return report.lost(&object.origin, "a file has a path");
+    };
+    let mut table = Table::new("[[input.file]]");
+    table.set("path", strings([path]));
+    if let Some(tag) = object.get("tag") {
+        table.set("app-name", string(tag.trim_end_matches(':')));
+    }
+    table.set("facility", string(&object.get("facility").unwrap_or("local0").to_ascii_lowercase()));
+    table.set("severity", string(&object.get("severity").unwrap_or("notice").to_ascii_lowercase()));
+    if let Some(pattern) = object.get("startmsg.regex") {
+        match super::patterns::posix(pattern, true) {
+            Ok(pattern) => table.set("start", string(&pattern.text)),
+            Err(why) => report.lost(&object.origin, format!("`startmsg.regex`: {why}")),
+        }
+    }
+    if object.is_on("freshstarttail") {
+        table.set("from", string("end"));
+    }
+    inputs.add_local(table, object, "imfile");
+    const KNOWN: [&str; 9] =
+        ["facility", "file", "freshstarttail", "name", "ruleset", "severity", "startmsg.regex", "tag", "type"];
     said(object, &KNOWN, report);
 }
 

@@ -1,6 +1,4 @@
-//! Patterns of POSIX (`regcomp(3)` of glibc, which rsyslog uses) and of glob(7), as ours.
-
-use regex::bytes::Regex;
+//! Patterns of POSIX (`regcomp(3)` of glibc, which rsyslog uses), as ours.
 
 /// What a pattern became, and what is to be said of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -126,28 +124,6 @@ impl Translator {
     }
 }
 
-/// `*`, `?` and `[…]` of a file's name.
-pub(super) fn glob(pattern: &str) -> Option<Regex> {
-    let mut text = String::from("(?s-u)^");
-    let mut chars = pattern.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '*' => text.push_str(".*"),
-            '?' => text.push('.'),
-            '[' => {
-                let inside: String = chars.by_ref().take_while(|c| *c != ']').collect();
-                text.push_str(&format!(
-                    "[{}]",
-                    inside.replace('\\', r"\\").replacen('!', "^", usize::from(inside.starts_with('!')))
-                ));
-            }
-            c => text.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
-        }
-    }
-    text.push('$');
-    Regex::new(&text).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,11 +146,5 @@ mod tests {
         assert_eq!(group("(a)(b)", true, 2).expect("a pattern").text, "(?:a)(b)");
         assert_eq!(group("(a)(b)", true, 0).expect("a pattern").text, "((?:a)(?:b))");
         assert!(group("(a)", true, 2).is_err());
-    }
-
-    #[test]
-    fn names_of_files() {
-        let fits = |pattern: &str, name: &str| glob(pattern).expect(pattern).is_match(name.as_bytes());
-        assert!(fits("*.conf", "a.conf") && !fits("*.conf", "a.conf~") && fits("[0-9]?-*", "10-x") && !fits("[!0-9]*", "1"));
     }
 }

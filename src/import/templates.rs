@@ -38,7 +38,7 @@ pub(super) fn translate(template: &NamedTemplate, variables: &Variables) -> Resu
         syntax::Template::Text(text) => pieces_of_text(text, variables, json)?,
         syntax::Template::List(parts) if has("jsonf") => object_of_list(parts, variables)?,
         syntax::Template::List(parts) => pieces_of_list(parts, variables, json)?,
-        syntax::Template::Subtree(root) => vec_of_subtree(root, variables)?,
+        syntax::Template::Subtree(root) => subtree(&root.trim_start_matches('$').to_ascii_lowercase(), variables)?,
         syntax::Template::Plugin(name) => return Err(format!("it is made by the module `{name}`")),
     };
     without_space_if_none(pieces)
@@ -74,6 +74,9 @@ pub(super) fn value(name: &str, options: &Options, variables: &Variables) -> Res
     if name.trim_start_matches('$') == "myhostname" {
         return through(vec![Piece::Literal(crate::sys::name::of_this_host())], options, &name);
     }
+    if name.trim_start_matches('$') == "!metadata!filename" {
+        return through(vec![Piece::Field(Placeholder::of("file"))], options, &name);
+    }
     if !is_variable(&name) {
         return property(&name, options);
     }
@@ -90,10 +93,6 @@ pub(super) fn value(name: &str, options: &Options, variables: &Variables) -> Res
 
 pub(super) fn is_variable(name: &str) -> bool {
     name.trim_start_matches('$').starts_with(['!', '.', '/'])
-}
-
-fn vec_of_subtree(root: &str, variables: &Variables) -> Result<Vec<Piece>, String> {
-    subtree(root.trim_start_matches('$').to_ascii_lowercase().as_str(), variables)
 }
 
 /// The variables below a name, as one JSON object in the order of their names.

@@ -56,7 +56,7 @@ macro_rules! kinds {
     };
 }
 
-kinds!(journal, kmsg, relp, tcp, tls, udp, unix);
+kinds!(file, journal, kmsg, relp, tcp, tls, udp, unix);
 
 /// A kind's own options, and those that all kinds have.
 macro_rules! input_config {

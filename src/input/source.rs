@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::worker::Seat;
-use super::{Names, Settings, Shared, Worker, journal, kmsg};
+use super::{Names, Settings, Shared, Worker, file, journal, kmsg};
 use crate::message::{Batch, Frame, Origin, Received, Span};
 use crate::queue::{Acceptance, Receipt};
 use crate::route::Touched;
@@ -26,6 +26,7 @@ use crate::warn_limited;
 /// A kind with its own settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
+    File(file::Source),
     Journal(journal::Source),
     Kmsg(kmsg::Source),
 }
@@ -98,6 +99,7 @@ pub fn place(state_dir: &Path, kind: &str, name: &str) -> PathBuf {
 /// Reads until the input ends.
 pub(super) async fn serve(task: Task, worker: Rc<Worker>, seat: Seat) {
     match task.source.clone() {
+        Source::File(source) => run::<file::Files>(&task, &source, &worker).await,
         Source::Journal(source) => run::<journal::Journal>(&task, &source, &worker).await,
         Source::Kmsg(source) => run::<kmsg::Kmsg>(&task, &source, &worker).await,
     }

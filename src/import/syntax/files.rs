@@ -94,7 +94,7 @@ impl Reader<'_> {
     }
 
     fn include_all(&mut self, origin: &Origin, pattern: &str, optional: bool) {
-        let mut paths = expand(Path::new(pattern));
+        let mut paths = expand(pattern);
         paths.sort();
         if self.including.len() >= DEEPEST || paths.iter().any(|path| self.including.contains(path)) {
             return self.report.lost(origin, "files include one another");
@@ -137,30 +137,10 @@ impl Reader<'_> {
     }
 }
 
-/// The files that a path with `*`, `?` and `[…]` names; a folder is all of its files.
-fn expand(pattern: &Path) -> Vec<PathBuf> {
-    let mut found = vec![PathBuf::new()];
-    for part in pattern.components() {
-        let name = part.as_os_str().to_string_lossy();
-        found = if name.contains(['*', '?', '[']) {
-            found.iter().flat_map(|folder| matching(folder, &name)).collect()
-        } else {
-            found.into_iter().map(|path| path.join(part)).collect()
-        };
-    }
-    let inside = |path: PathBuf| if path.is_dir() { matching(&path, "*") } else { vec![path] };
-    found.into_iter().flat_map(inside).filter(|path| path.is_file()).collect()
-}
-
-/// What is in a folder under a name that fits; never what is hidden, as glob(7) has it.
-fn matching(folder: &Path, pattern: &str) -> Vec<PathBuf> {
-    let Some(pattern) = super::super::patterns::glob(pattern) else {
-        return Vec::new();
-    };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name());
-    let fits =
-        |name: &std::ffi::OsString| !name.as_encoded_bytes().starts_with(b".") && pattern.is_match(name.as_encoded_bytes());
-    names.filter(fits).map(|name| folder.join(name)).collect()
+/// The files that a pattern names, never what is hidden; a folder is all of its files.
+fn expand(pattern: &str) -> Vec<PathBuf> {
+    let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+    let found = |pattern: &str| glob::glob_with(pattern, options).into_iter().flatten().flatten().collect::<Vec<_>>();
+    let inside = |path: PathBuf| if path.is_dir() { found(&format!("{}/*", path.display())) } else { vec![path] };
+    found(pattern).into_iter().flat_map(inside).filter(|path| path.is_file()).collect()
 }
