@@ -82,6 +82,38 @@ to = ["files"]
     assert_eq!(server.lines("unix.log", 2), [expected("", "true"), expected("true", "not mine")]);
 }
 
+/// Whoever may write to the socket may also send descriptors, which nobody would close.
+#[test]
+fn descriptors_that_come_with_a_message_are_not_kept() {
+    use sendfd::SendWithFd;
+    use std::os::fd::AsRawFd;
+    let server = Server::start(
+        r#"
+[[input.unix]]
+listen = "{dir}/log"
+[template]
+line = "{message}"
+[[output.file]]
+name = "files"
+path = "{dir}/all.log"
+format = "line"
+[[route]]
+to = ["files"]
+"#,
+    );
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("a folder").count();
+    let socket = UnixDatagram::unbound().expect("a socket");
+    socket.connect(server.path("log")).expect("connected");
+    socket.send(b"<13>first").expect("sent");
+    server.lines("all.log", 1);
+    let before = open();
+    for _ in 0..20 {
+        socket.send_with_fd(b"<13>more", &[socket.as_raw_fd(); 4]).expect("sent");
+    }
+    server.lines("all.log", 21);
+    assert!(open() <= before + 1, "{} descriptors, before {before}", open());
+}
+
 #[test]
 fn a_pipe_that_nobody_reads_delays_no_file_and_gives_everything_later() {
     if !has("mkfifo") {

@@ -79,7 +79,10 @@ fn is_field(name: &str) -> bool {
 
 /// Asked of the pipe at a time.
 const READ_BYTES: usize = 64 << 10;
-/// An entry that is longer (a core dump) is not kept whole: its largest fields are cut.
+/// What is asked for: an entry may also have a core dump.
+const FIELDS: &str = "--output-fields=MESSAGE,MESSAGE_ID,PRIORITY,SYSLOG_FACILITY,SYSLOG_IDENTIFIER,SYSLOG_PID,\
+    _COMM,_GID,_PID,_SOURCE_REALTIME_TIMESTAMP,_SYSTEMD_UNIT,_TRANSPORT,_UID";
+/// No entry is longer than this.
 const LONGEST: usize = 64 << 20;
 /// Entries of one batch.
 const MOST: usize = 512;
@@ -98,7 +101,7 @@ impl Reader for Journal {
 
     fn open(source: &Source, position: &str) -> io::Result<Self> {
         let mut command = Command::new("journalctl");
-        command.args(["--output=export", "--follow", "--all", "--quiet"]);
+        command.args(["--output=export", "--follow", "--all", "--quiet", FIELDS]);
         if let Some(directory) = &source.directory {
             command.arg("--directory").arg(directory);
         }

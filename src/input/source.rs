@@ -31,7 +31,7 @@ pub enum Source {
     Kmsg(kmsg::Source),
 }
 
-/// Reads that may be under way, unacknowledged.
+/// Reads that are known apart while they are under way, unacknowledged; those behind them count as one.
 const UNDER_WAY: usize = 64;
 /// A position is written at most so often.
 const KEEP: Duration = Duration::from_secs(1);
@@ -66,7 +66,8 @@ pub(super) struct Taken<'s> {
     origins: Vec<Arc<Origin>>,
     shared: &'s Shared,
     names: &'s Names,
-    settings: &'s Settings,
+    /// Those of the read in hand: a reload may change them.
+    settings: Arc<Settings>,
 }
 
 /// A header of RFC 5424, section 6; what is empty is absent.
@@ -111,7 +112,7 @@ async fn run<R: Reader>(task: &Task, source: &R::Source, worker: &Worker) {
     let mut position = Position::open(&task.place).await;
     let mut wait = FIRST_WAIT;
     while !stop.is_cancelled() {
-        let error = match R::open(source, &position.last) {
+        let error = match R::open(source, position.read()) {
             Ok(mut reader) => {
                 let began = Instant::now();
                 let result = follow(&mut reader, task, worker, &mut position).await;
@@ -138,8 +139,7 @@ async fn run<R: Reader>(task: &Task, source: &R::Source, worker: &Worker) {
 async fn follow<R: Reader>(reader: &mut R, task: &Task, worker: &Worker, position: &mut Position) -> io::Result<()> {
     let shared = &*task.shared;
     let mut touched = Touched::default();
-    let settings = shared.settings.load_full();
-    let mut taken = Taken::new(shared, &task.names, &settings);
+    let mut taken = Taken::new(shared, &task.names);
     let safe = position.safe.clone();
     loop {
         worker.unblocked(&touched).await;
@@ -149,14 +149,13 @@ async fn follow<R: Reader>(reader: &mut R, task: &Task, worker: &Worker, positio
             () = shared.stop.cancelled() => return Ok(()),
             () = safe.notified() => { position.advance(); continue }
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => { position.write(); continue }
-            ready = reader.ready(), if position.under_way.len() < UNDER_WAY => ready?,
+            ready = reader.ready() => ready?,
         }
         taken.clear();
         let result = reader.read(&mut taken);
         if !taken.frames.is_empty() {
-            let (receipt, acceptance) = Receipt::new(safe.clone());
-            taken.process(worker, &mut touched, receipt);
-            position.under_way.push_back((acceptance, reader.position()));
+            taken.process(worker, &mut touched, position.receipt());
+            position.has_read(reader.position());
         }
         match result {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
@@ -166,15 +165,16 @@ async fn follow<R: Reader>(reader: &mut R, task: &Task, worker: &Worker, positio
 }
 
 impl<'s> Taken<'s> {
-    fn new(shared: &'s Shared, names: &'s Arc<Names>, settings: &'s Settings) -> Self {
-        let origins = vec![names.of_source(shared, settings, None)];
-        Self { arena: Vec::new(), frames: Vec::new(), origins, shared, names, settings }
+    fn new(shared: &'s Shared, names: &'s Names) -> Self {
+        let settings = shared.settings.load_full();
+        Self { arena: Vec::new(), frames: Vec::new(), origins: Vec::new(), shared, names, settings }
     }
 
     fn clear(&mut self) {
         self.arena.clear();
         self.frames.clear();
-        self.origins.truncate(1);
+        self.settings = self.shared.settings.load_full();
+        self.origins = vec![self.names.of_source(self.shared, &self.settings, None)];
     }
 
     pub(super) fn len(&self) -> usize {
@@ -209,14 +209,14 @@ impl<'s> Taken<'s> {
         if let Some(at) = self.origins.iter().rposition(same) {
             return at as u32;
         }
-        self.origins.push(self.names.of_source(self.shared, self.settings, Some(sender)));
+        self.origins.push(self.names.of_source(self.shared, &self.settings, Some(sender)));
         self.origins.len() as u32 - 1
     }
 
     fn process(&mut self, worker: &Worker, touched: &mut Touched, receipt: Arc<Receipt>) {
         let received = Received::now();
         let batch = Batch { arena: &self.arena, frames: &self.frames, origins: &self.origins, received: &received };
-        worker.process(self.shared, self.settings, &batch, touched, Some(receipt));
+        worker.process(self.shared, &self.settings, &batch, touched, Some(receipt));
     }
 }
 
@@ -250,6 +250,8 @@ struct Position {
     is_dirty: bool,
     written: Instant,
     under_way: VecDeque<(Acceptance, String)>,
+    /// Goes with everything that is read while as many are under way as are known apart.
+    newest: Option<Arc<Receipt>>,
     safe: Arc<Notify>,
 }
 
@@ -269,6 +271,7 @@ impl Position {
             is_dirty: false,
             written: Instant::now(),
             under_way: VecDeque::new(),
+            newest: None,
             safe: Arc::default(),
         }
     }
@@ -276,11 +279,34 @@ impl Position {
     /// In order: what is safe behind something that is not has to wait.
     fn advance(&mut self) {
         while self.under_way.front().is_some_and(|(acceptance, _)| acceptance.is_given()) {
+            self.newest = None;
             if let Some((_, position)) = self.under_way.pop_front() {
                 self.last = position;
                 self.is_dirty = true;
             }
         }
+    }
+
+    /// For what is being read.
+    fn receipt(&mut self) -> Arc<Receipt> {
+        if let Some(newest) = &self.newest {
+            return newest.clone();
+        }
+        let (receipt, acceptance) = Receipt::new(self.safe.clone());
+        self.under_way.push_back((acceptance, String::new()));
+        self.newest = (self.under_way.len() >= UNDER_WAY).then(|| receipt.clone());
+        receipt
+    }
+
+    fn has_read(&mut self, to: String) {
+        if let Some((_, position)) = self.under_way.back_mut() {
+            *position = to;
+        }
+    }
+
+    /// Where to go on, though not all before it is safe.
+    fn read(&self) -> &str {
+        self.under_way.back().map_or(&self.last, |(_, position)| position)
     }
 
     fn next_write(&self) -> Option<Instant> {
@@ -294,6 +320,7 @@ impl Position {
         let made = self.path.parent().map_or(Ok(()), std::fs::create_dir_all);
         let written =
             made.and_then(|()| std::fs::write(&new, format!("{}\n", self.last))).and_then(|()| std::fs::rename(&new, &self.path));
+        self.is_dirty = written.is_err();
         if let Err(error) = written {
             tracing::warn!(
                 "{}: cannot be written: {}; what was read since comes again after a restart",
@@ -301,11 +328,12 @@ impl Position {
                 reason(&error)
             );
         }
-        (self.written, self.is_dirty) = (Instant::now(), false);
+        self.written = Instant::now();
     }
 
     async fn finish(mut self) {
         let (safe, deadline) = (self.safe.clone(), Instant::now() + LAST_ANSWERS);
+        self.newest = None;
         self.advance();
         while !self.under_way.is_empty() && timeout_at(deadline, safe.notified()).await.is_ok() {
             self.advance();

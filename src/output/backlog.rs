@@ -264,6 +264,7 @@ impl Backlog {
             tracing::error!("output `{}`: its queue on disk could not be synced: {}", self.name, crate::sys::reason(&error));
         }
         lost += self.queue.abandon();
+        batch.iter_mut().filter(|chunk| chunk.open() > 0 && chunk.stored.is_none()).for_each(Chunk::lose);
         batch.clear();
         lost
     }

@@ -2,7 +2,8 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::lines::Lines;
 use super::{Delivery, Output, OutputScope, Plan, QueueConfig, Undelivered};
 use crate::queue::{Bounds, Chunk, WhenFull};
 use crate::route::Envelope;
-use crate::sys::reason;
+use crate::sys::{reason, socket};
 use crate::template::Escaping;
 
 /// Nobody reads: what waits is held in the queue, and the others do not wait.
@@ -71,7 +72,10 @@ impl Output for Pipe {
                     self.open = None;
                     reason(&error)
                 }),
-                Err(_) => Err(format!("nothing was read from it for {} seconds", PATIENCE.as_secs())),
+                Err(_) => {
+                    self.reopen();
+                    Err(format!("nothing was read from it for {} seconds", PATIENCE.as_secs()))
+                }
             };
             result.map_err(|what| Undelivered::Retry(format!("{}: {what}", self.path.display())))
         })
@@ -81,8 +85,12 @@ impl Output for Pipe {
         self.lines.given_up();
     }
 
+    /// What is in a pipe that nobody reads now would go with it: only another pipe in its place is opened.
     fn reopen(&mut self) {
-        self.open = None;
+        if let (Some(open), Ok(path)) = (&self.open, std::fs::metadata(&self.path)) {
+            let same = socket::identity(open.as_fd()).is_ok_and(|identity| identity == (path.dev(), path.ino()));
+            self.open = self.open.take().filter(|_| same);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::time::timeout;
 use toml::Spanned;
@@ -23,6 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a program may take to end when its input has, and again after it has been told to.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(20);
+const LONGEST_ANSWER: u64 = 4096;
 
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -202,7 +203,7 @@ impl Running {
     async fn answer(&mut self) -> io::Result<()> {
         let mut line = String::new();
         let answers = self.answers.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
-        match answers.read_line(&mut line).await? {
+        match answers.take(LONGEST_ANSWER).read_line(&mut line).await? {
             0 => Err(io::ErrorKind::BrokenPipe.into()),
             _ if line.trim_end() == "OK" => Ok(()),
             _ => Err(io::Error::other(format!("it answered `{}`, not `OK`", line.trim_end().escape_debug()))),

@@ -249,6 +249,12 @@ impl Chunk {
         }
     }
 
+    /// Given up at a stop: those who wait for a receipt of its messages get none.
+    pub fn lose(&mut self) {
+        self.receipts.iter().for_each(|receipt| receipt.lose());
+        self.clear();
+    }
+
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.records.clear();

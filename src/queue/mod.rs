@@ -139,9 +139,13 @@ impl Queue {
             return false;
         }
         if inner.closed || inner.is_full(chunk.cost()) {
-            let reason = if inner.closed { &self.counters.dropped_stop } else { &self.counters.dropped_full };
-            reason.add(chunk.pending() as u64);
-            chunk.clear();
+            if inner.closed {
+                self.counters.dropped_stop.add(chunk.pending() as u64);
+                chunk.lose();
+            } else {
+                self.counters.dropped_full.add(chunk.pending() as u64);
+                chunk.clear();
+            }
             return true;
         }
         self.take(inner, chunk);
@@ -317,7 +321,11 @@ impl Queue {
     /// Everything that waits is given up; how many records that were.
     pub fn abandon(&self) -> usize {
         let mut inner = self.lock();
-        let records = inner.waiting.drain(..).map(|chunk| chunk.pending()).sum();
+        let mut records = 0;
+        for mut chunk in inner.waiting.drain(..) {
+            records += chunk.pending();
+            chunk.lose();
+        }
         inner.waiting_bytes = 0;
         records
     }

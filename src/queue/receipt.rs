@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 /// has delivered it, has it on disk, or has dropped it by its policy.
 pub struct Receipt {
     safe: Arc<AtomicBool>,
+    /// Some of the messages were given up at a stop: whoever has sent them keeps them.
+    lost: AtomicBool,
     waiting: Arc<Notify>,
 }
 
@@ -21,13 +23,17 @@ impl Receipt {
     /// `waiting` is told when it is time to look.
     pub fn new(waiting: Arc<Notify>) -> (Arc<Self>, Acceptance) {
         let safe = Arc::new(AtomicBool::new(false));
-        (Arc::new(Self { safe: safe.clone(), waiting }), Acceptance(safe))
+        (Arc::new(Self { safe: safe.clone(), lost: AtomicBool::new(false), waiting }), Acceptance(safe))
+    }
+
+    pub(super) fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        self.safe.store(true, Ordering::Release);
+        self.safe.store(!self.lost.load(Ordering::Acquire), Ordering::Release);
         self.waiting.notify_one();
     }
 }

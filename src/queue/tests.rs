@@ -146,3 +146,28 @@ async fn a_lingering_driver_is_woken_by_enough_or_by_time() {
     let mut rest = Vec::new();
     while queue.look(&mut rest, Linger::not_at_all(), usize::MAX).await {}
 }
+
+/// What is given up at a stop is still with its sender, if nobody tells it otherwise.
+#[tokio::test]
+async fn messages_that_are_given_up_have_no_receipt() {
+    for (closed, given) in [(true, false), (false, true)] {
+        let queue = queue(1 << 20, WhenFull::DropNewest);
+        let (receipt, acceptance) = Receipt::new(Arc::default());
+        let mut waiting = chunk(&["a"], 6);
+        waiting.receipts.push(receipt.clone());
+        assert!(queue.push(&mut waiting));
+        if closed {
+            queue.close();
+            let mut late = chunk(&["b"], 6);
+            late.receipts.push(receipt);
+            assert!(queue.push(&mut late));
+            assert_eq!((queue.abandon(), queue.counters.dropped_stop.get()), (1, 1));
+        } else {
+            drop(receipt);
+            let mut batch = looked(&queue).await;
+            batch[0].settle_all();
+            queue.acknowledge(&mut batch);
+        }
+        assert_eq!(acceptance.is_given(), given);
+    }
+}

@@ -15,10 +15,13 @@ const STRIDE: usize = LONGEST + 192;
 /// Datagrams given to one sendmmsg.
 const SENT_AT_ONCE: usize = 256;
 
-/// Room for one SCM_CREDENTIALS, aligned as a cmsghdr.
+/// Room for one SCM_CREDENTIALS, aligned as a cmsghdr, and for nothing else: descriptors that a sender adds are closed by the kernel.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-struct Control([u8; 64]);
+struct Control([u8; CREDENTIALS]);
+
+/// CMSG_SPACE(sizeof(struct ucred)).
+const CREDENTIALS: usize = size_of::<libc::cmsghdr>() + size_of::<libc::ucred>().next_multiple_of(8);
 
 /// Who has sent a datagram, as the kernel says (unix(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,7 +69,7 @@ impl Receiver {
 
     /// The same for a unix socket, with the credentials of each sender.
     pub fn with_credentials() -> Self {
-        Self { controls: vec![Control([0; 64]); Self::COUNT], ..Self::default() }
+        Self { controls: vec![Control([0; CREDENTIALS]); Self::COUNT], ..Self::default() }
     }
 
     /// Receives what waits, without blocking; how many datagrams.
@@ -74,7 +77,13 @@ impl Receiver {
         self.prepare();
         // SAFETY: `prepare` has pointed every header at memory that `self` owns and that nobody else uses during the call.
         let count = unsafe {
-            libc::recvmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), Self::COUNT as u32, libc::MSG_DONTWAIT, ptr::null_mut())
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                Self::COUNT as u32,
+                libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC,
+                ptr::null_mut(),
+            )
         };
         checked(count).map(|count| count as usize)
     }

@@ -43,6 +43,13 @@ pub fn cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(value)
 }
 
+/// Device and inode of what is open.
+pub fn identity(open: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let data = std::fs::File::from(open.try_clone_to_owned()?).metadata()?;
+    Ok((data.dev(), data.ino()))
+}
+
 /// Who has connected a unix socket (SO_PEERCRED, unix(7)).
 pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
     // SAFETY: all-zero is a valid ucred.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::Sender;
 
 use super::{From, Source};
+use crate::metrics::Limited;
 use crate::sys::reason;
 
 const LOOK: Duration = Duration::from_millis(250);
@@ -56,6 +57,8 @@ struct Open {
     /// The rest of a line that was too long goes to nobody.
     skip: bool,
     renamed: bool,
+    /// It has another name, and nothing has come for a while.
+    done: bool,
     last: Instant,
 }
 
@@ -66,12 +69,13 @@ pub(super) struct Tail {
     files: Vec<Open>,
     is_first: bool,
     scanned: Option<Instant>,
+    log: Limited,
 }
 
 impl Tail {
     pub(super) fn new(source: Source, position: &str) -> Self {
         let kept: Vec<Place> = serde_json::from_str(position).unwrap_or_default();
-        Self { source, kept, files: Vec::new(), is_first: position.is_empty(), scanned: None }
+        Self { source, kept, files: Vec::new(), is_first: position.is_empty(), scanned: None, log: Limited::default() }
     }
 
     /// Until nobody takes anything any more.
@@ -92,7 +96,7 @@ impl Tail {
                     return;
                 }
             }
-            self.files.retain(|open| !(open.renamed && open.buffer.is_empty() && open.last.elapsed() > RENAMED));
+            self.files.retain(|open| !open.done);
             if !more {
                 std::thread::sleep(LOOK);
             }
@@ -113,7 +117,12 @@ impl Tail {
         }
         let identity = |path: &Path| fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|data| (data.dev(), data.ino()));
         for open in &mut self.files {
-            open.renamed = identity(&open.place.path) != Some((open.place.device, open.place.inode));
+            let now = fs::metadata(&open.place.path).map(|data| (data.dev(), data.ino()));
+            open.renamed = match now {
+                Ok(id) => id != (open.place.device, open.place.inode),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+                Err(_) => open.renamed,
+            };
         }
         for path in found {
             let Some(id) = identity(&path) else { continue };
@@ -124,67 +133,80 @@ impl Tail {
                 None => self.open(&path, false),
             }
         }
-        if self.scanned.is_none() {
-            self.find_renamed();
-        }
+        self.find_renamed();
         self.is_first = false;
     }
 
-    /// What was renamed while nobody read is in the same folder.
+    /// What was renamed while nobody read is in the same folder; a folder that cannot be read is looked at again.
     fn find_renamed(&mut self) {
-        for place in std::mem::take(&mut self.kept) {
-            let entries = place.path.parent().and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+        for place in self.kept.clone() {
+            let Some(Ok(entries)) = place.path.parent().map(fs::read_dir) else { continue };
             let same =
                 |path: &PathBuf| fs::metadata(path).is_ok_and(|data| (data.dev(), data.ino()) == (place.device, place.inode));
-            let Some(path) = entries.map(|entry| entry.path()).find(same) else { continue };
-            self.kept.push(place);
-            self.open(&path, true);
-            self.kept.clear();
+            match entries.flatten().map(|entry| entry.path()).find(same) {
+                Some(path) => self.open(&path, path != place.path),
+                None => self.kept.retain(|other| *other != place),
+            }
         }
     }
 
     fn open(&mut self, path: &Path, renamed: bool) {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) => return tracing::warn!("{}: cannot be read: {}", path.display(), reason(&error)),
+        let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
+        let (data, file) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                let shown = path.display();
+                return crate::warn_limited!(self.log, "{shown}: cannot be read: {}; it is tried again", reason(&error));
+            }
         };
-        let Ok(data) = file.metadata() else { return };
         let id = (data.dev(), data.ino());
-        let kept = self.kept.iter().position(|place| (place.device, place.inode) == id).map(|at| self.kept.remove(at));
-        let known = kept.filter(|place| place.offset <= data.len() && begins_with(&file, &place.begin));
-        let offset = match known {
+        let kept = self.kept.iter().position(|place| (place.device, place.inode) == id);
+        let known = match kept.map(|at| begins_with(&file, &self.kept[at].begin).map(|same| (at, same))) {
+            // It is looked at again.
+            Some(Err(_)) => return,
+            Some(Ok((at, same))) => Some(self.kept.remove(at)).filter(|place| same && place.offset <= data.len()),
+            None => None,
+        };
+        let offset = match &known {
             Some(place) => place.offset,
             None if self.is_first && self.source.from == From::End => data.len(),
             None => 0,
         };
-        let place = Place { path: path.to_owned(), device: id.0, inode: id.1, offset, begin: Vec::new() };
-        self.files.push(Open { place, file, buffer: Vec::new(), skip: false, renamed, last: Instant::now() });
+        let begin = known.map(|place| place.begin).unwrap_or_default();
+        let place = Place { path: path.to_owned(), device: id.0, inode: id.1, offset, begin };
+        let mut open =
+            Open { place, file, buffer: Vec::new(), skip: false, renamed, done: false, last: Instant::now() };
+        open.know_begin();
+        self.files.push(open);
     }
 }
 
-fn begins_with(file: &File, begin: &[u8]) -> bool {
+fn begins_with(file: &File, begin: &[u8]) -> io::Result<bool> {
     let mut found = [0; KNOWN_BY];
-    file.read_at(&mut found, 0).is_ok_and(|count| found[..count].starts_with(begin))
+    let count = file.read_at(&mut found, 0)?;
+    Ok(found[..count].starts_with(begin))
 }
 
 impl Open {
-    /// The messages that are complete.
+    /// The messages that are complete. What cannot be read now is not another file for that.
     fn read(&mut self, source: &Source, more: &mut bool) -> Vec<Vec<u8>> {
         let mut lines = Vec::new();
-        let length = self.file.metadata().map_or(0, |data| data.len());
+        let look = self.file.metadata().and_then(|data| Ok((data.len(), begins_with(&self.file, &self.place.begin)?)));
+        let Ok((length, same)) = look else { return lines };
+        if length < self.read_to() || !same {
+            // It was truncated, or written anew.
+            lines.extend(self.rest(source));
+            (self.place.offset, self.skip) = (0, false);
+            self.place.begin.clear();
+        }
         if length != self.read_to() {
-            if length < self.read_to() || !begins_with(&self.file, &self.place.begin) {
-                // It was truncated, or written anew.
-                lines.extend(self.rest(source));
-                (self.place.offset, self.skip) = (0, false);
-                self.place.begin.clear();
-            }
             *more |= self.fill();
         }
         let quiet = self.last.elapsed();
         self.split(source, quiet > COMPLETE, &mut lines);
-        if self.renamed && quiet > RENAMED {
+        if self.renamed && quiet > RENAMED && length == self.read_to() {
             lines.extend(self.rest(source));
+            self.done = true;
         }
         lines
     }
@@ -202,17 +224,20 @@ impl Open {
         self.buffer.truncate(held + count);
         match read {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                tracing::warn!("{}: cannot be read: {}", self.place.path.display(), reason(&error));
+                tracing::debug!("{}: cannot be read: {}", self.place.path.display(), reason(&error));
             }
             Ok(1..) => self.last = Instant::now(),
             _ => {}
         }
-        if self.place.begin.len() < KNOWN_BY {
-            self.place.begin.resize(KNOWN_BY, 0);
-            let known = self.file.read_at(&mut self.place.begin, 0).unwrap_or(0);
-            self.place.begin.truncate(known);
-        }
+        self.know_begin();
         count == READ_BYTES
+    }
+
+    fn know_begin(&mut self) {
+        let mut begin = [0; KNOWN_BY];
+        if let (true, Ok(count)) = (self.place.begin.len() < KNOWN_BY, self.file.read_at(&mut begin, 0)) {
+            self.place.begin = begin[..count].to_vec();
+        }
     }
 
     /// Takes what is complete from the buffer.
