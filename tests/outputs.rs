@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 
-use common::{Server, free_port, has, send_numbers as send, wait_until};
+use common::{Server, free_port, has, listen, send_numbers as send, wait_until};
 
 /// One input, files that must not wait, and a forward that is in trouble.
 fn config(forward: &str) -> String {
@@ -51,7 +51,7 @@ fn an_upstream_that_refuses_delays_no_file_and_gets_everything_later() {
     let line = server.wait_for_log("output `up`: delivery failed");
     assert!(line.contains(&format!("tcp://127.0.0.1:{port}: Connection refused")), "{line}");
     assert_eq!(server.metric("penstock_output_failing{output=\"up\",kind=\"forward\"}"), 1);
-    let upstream = TcpListener::bind(("127.0.0.1", port)).expect("still free");
+    let upstream = listen(port);
     let (stream, _) = upstream.accept().expect("it comes");
     assert_eq!(read_lines(stream, COUNT), numbers(0, COUNT));
     server.wait_for_log("output `up`: delivers again");

@@ -7,7 +7,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::{PENSTOCK, Server, TempDir, free_port, has, send_numbers as send, wait_until};
+use common::{PENSTOCK, Server, TempDir, free_port, has, listen, send_numbers as send, wait_until};
 
 /// One input, one upstream, and a state folder that outlives the server.
 fn config(state: &Path, port: u16, framing: &str, queue: &str) -> String {
@@ -40,7 +40,7 @@ fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
 
 /// The lines that come to the port, over as many connections as it takes.
 fn arriving(port: u16, count: usize) -> Vec<String> {
-    let listener = TcpListener::bind(("127.0.0.1", port)).expect("still free");
+    let listener = listen(port);
     let mut lines = Vec::new();
     while lines.len() < count {
         let (stream, _) = listener.accept().expect("it comes");

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::proxy::Proxy;
-use common::{Server, free_port, has, wait_until};
+use common::{Server, free_port, has, listen, wait_until};
 use peers::certificates::Ca;
 use peers::is_listening;
 use peers::rsyslogd::Rsyslogd;
@@ -109,7 +109,7 @@ fn an_acknowledgement_waits_for_the_slowest_output_and_nothing_else_does() {
     server.lines("out", 1);
     server.wait_for_log("output `up`: delivery failed");
     assert!(client.is_waiting());
-    let upstream = TcpListener::bind(("127.0.0.1", port)).expect("still free");
+    let upstream = listen(port);
     let _stream = upstream.accept().expect("it comes");
     assert_eq!(client.line(), "2 rsp 6 200 OK\n");
 

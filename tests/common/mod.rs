@@ -7,7 +7,7 @@ pub mod proxy;
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -231,6 +231,16 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
+}
+
+/// Listens on a port that was free. Somebody's connection may have it for a while: it is waited for.
+pub fn listen(port: u16) -> TcpListener {
+    let mut listener = None;
+    wait_until("the port is free again", || {
+        listener = TcpListener::bind(("127.0.0.1", port)).ok();
+        listener.is_some()
+    });
+    listener.expect("it was waited for")
 }
 
 /// Whether a peer can be had; says by name what is left out for want of it. Where everything must be there
