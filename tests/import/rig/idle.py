@@ -1,9 +1,10 @@
-"""idle.py PID: returns when a process has been waiting for a while: it has taken everything that was there for it."""
+"""idle.py PID [LOOKS]: returns when a process has been waiting for so many looks of 20 ms: it has taken everything that was there for it."""
 import sys
 import time
 
 calm = 0
-while calm < 5:
+wanted = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+while calm < wanted:
     try:
         state = open(f"/proc/{sys.argv[1]}/stat").read().rsplit(")", 1)[1].split()
     except OSError:
