@@ -8,13 +8,6 @@ use super::templates::{self, Variables};
 use super::write::{Named, Table, string, strings};
 use crate::sys::name;
 
-/// What came of an action.
-pub(super) enum Made {
-    Nothing,
-    /// The name of an output that takes the message.
-    Output(String),
-}
-
 pub(super) struct Outputs<'s> {
     source: &'s Source,
     tables: Vec<(String, Table)>,
@@ -39,10 +32,10 @@ impl<'s> Outputs<'s> {
         (self.tables.into_iter().map(named).collect(), self.templates)
     }
 
-    /// The output for an action, with what is in the variables there.
-    pub(super) fn action(&mut self, object: &Object, variables: &Variables, report: &mut Report) -> Made {
+    /// The name of the output that takes what an action takes, with what is in the variables there.
+    pub(super) fn action(&mut self, object: &Object, variables: &Variables, report: &mut Report) -> Option<String> {
         let made = match object.kind().as_str() {
-            "omdiscard" => return Made::Output(self.discard()),
+            "omdiscard" => return Some(self.discard()),
             "omfile" => self.file(object, variables, report),
             "omfwd" => self.forward(object, variables, report),
             "ompipe" => self.pipe(object, variables),
@@ -55,12 +48,12 @@ impl<'s> Outputs<'s> {
             Ok(Some(name)) => {
                 self.other_params(object, report);
                 report.carried(&object.origin, format!("output `{name}`"));
-                Made::Output(name)
+                Some(name)
             }
-            Ok(None) => Made::Nothing,
+            Ok(None) => None,
             Err(why) => {
                 report.lost(&object.origin, why);
-                Made::Nothing
+                None
             }
         }
     }

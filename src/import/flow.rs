@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use super::actions::{Made, Outputs};
+use super::actions::Outputs;
 use super::conditions::{self, Condition, Scope};
 use super::inputs::Inputs;
 use super::liveness::{self, Live};
-use super::properties::quoted;
 use super::report::{Origin, Report};
 use super::syntax::{DEFAULT_RULESET, Ruleset, Source, Statement};
 use super::templates::Variables;
@@ -55,7 +54,7 @@ pub(super) fn translate(source: &Source, report: &mut Report) -> Translated {
 impl Flow<'_> {
     /// The rulesets of certain inputs come first and are final for them; the default one takes what is left.
     fn all(&mut self) {
-        let (mut bound, mut is_default_used) = (BTreeMap::<&str, Vec<&str>>::new(), false);
+        let (mut bound, mut is_default_used) = (BTreeMap::<&str, Vec<&String>>::new(), false);
         for (input, ruleset, origin) in &self.inputs.bound {
             match self.source.find_ruleset(ruleset) {
                 Some(ruleset) if ruleset.name != DEFAULT_RULESET => bound.entry(&ruleset.name).or_default().push(input),
@@ -69,12 +68,7 @@ impl Flow<'_> {
         is_default_used |= self.inputs.tables.len() > self.inputs.bound.len();
         for (ruleset, inputs) in &bound {
             let Some(ruleset) = self.source.find_ruleset(ruleset) else { continue };
-            let names: Vec<_> = inputs.iter().map(|name| quoted(name)).collect();
-            let test = match names.as_slice() {
-                [one] => format!("input == {one}"),
-                several => format!("input in [{}]", several.join(", ")),
-            };
-            let path = Path { conditions: vec![Condition::Test(test)], variables: Variables::new() };
+            let path = Path { conditions: vec![Condition::of_inputs(inputs.iter().copied())], variables: Variables::new() };
             let left = self.ruleset(ruleset, vec![path]);
             left.iter().for_each(|path| self.stop(path));
         }
@@ -100,9 +94,8 @@ impl Flow<'_> {
         match statement {
             Statement::Action(object) => {
                 for path in &paths {
-                    match self.outputs.action(object, &path.variables, self.report) {
-                        Made::Output(name) => self.route(path, Some(name), &object.origin),
-                        Made::Nothing => {}
+                    if let Some(name) = self.outputs.action(object, &path.variables, self.report) {
+                        self.route(path, name, &object.origin);
                     }
                 }
             }
@@ -207,9 +200,11 @@ impl Flow<'_> {
         }
     }
 
-    fn route(&mut self, path: &Path, to: Option<String>, origin: &Origin) {
+    fn route(&mut self, path: &Path, to: String, origin: &Origin) {
         let condition = Condition::all(path.conditions.clone());
-        let (Some(to), false) = (to, condition == Condition::Constant(false)) else { return };
+        if condition == Condition::Constant(false) {
+            return;
+        }
         match self.routes.last_mut() {
             Some((last, route)) if *last == condition && !route.is_final => {
                 if !route.to.contains(&to) {

@@ -13,6 +13,7 @@ mod liveness;
 mod patterns;
 mod properties;
 mod report;
+mod selectors;
 mod syntax;
 mod templates;
 mod write;
