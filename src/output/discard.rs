@@ -18,17 +18,8 @@ pub(super) fn plan(config: &Config, _scope: &mut OutputScope<'_, '_>) -> Option<
         name: config.name.as_str().into(),
         kind: "discard",
         place: "nowhere".to_owned(),
-        format: Format::template(nothing),
-        address: None,
         envelope: Envelope::Datagram,
-        bounds: Bounds::new(1 << 20, WhenFull::Block),
-        queue_size: None,
-        disk: None,
-        dead_letters: None,
-        shed_above: 1.0,
-        form: String::new(),
-        print: String::new(),
-        make: Box::new(|_| Box::new(Discard)),
+        ..Plan::of(Format::template(nothing), Bounds::new(1 << 20, WhenFull::Block), Box::new(|_| Box::new(Discard)))
     })
 }
 

@@ -145,6 +145,26 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Lines to one place, from a queue in memory; what else a kind has is set over it.
+    fn of(format: Format, bounds: Bounds, make: Make) -> Self {
+        Self {
+            name: "".into(),
+            kind: "",
+            place: String::new(),
+            format,
+            address: None,
+            envelope: Envelope::Line,
+            bounds,
+            queue_size: None,
+            disk: None,
+            dead_letters: None,
+            shed_above: 1.0,
+            form: String::new(),
+            print: String::new(),
+            make,
+        }
+    }
+
     /// As the router knows it, over its queue.
     pub fn destination(&self, queue: Arc<Queue>) -> Destination {
         Destination {

@@ -14,7 +14,6 @@ use toml::Spanned;
 use super::lines::Lines;
 use super::{Delivery, Output, OutputScope, Plan, QueueConfig, Undelivered};
 use crate::queue::{Bounds, Chunk, WhenFull};
-use crate::route::Envelope;
 use crate::sys::{reason, socket};
 use crate::template::Escaping;
 
@@ -42,17 +41,8 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         name: config.name.as_str().into(),
         kind: "pipe",
         place: path.display().to_string(),
-        format: scope.format(config.format.as_ref(), "file", Escaping::Line)?,
-        address: None,
-        envelope: Envelope::Line,
-        bounds: Bounds::new(QUEUE, WhenFull::DropNewest),
-        queue_size: None,
-        disk: None,
-        dead_letters: None,
-        shed_above: 1.0,
-        form: String::new(),
         print: path.display().to_string(),
-        make: Box::new(move |_| Box::new(Pipe { path: path.clone(), open: None, lines: Lines::default() })),
+        ..Plan::of(scope.format(config.format.as_ref(), "file", Escaping::Line)?, Bounds::new(QUEUE, WhenFull::DropNewest), Box::new(move |_| Box::new(Pipe { path: path.clone(), open: None, lines: Lines::default() })))
     };
     config.queue.apply(&mut plan, scope.scope);
     Some(plan)

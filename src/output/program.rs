@@ -14,7 +14,6 @@ use super::lines::Lines;
 use super::{Closing, Delivery, DiskPlan, Output, OutputScope, Plan, QueueConfig, Undelivered};
 use crate::config::Period;
 use crate::queue::{Bounds, Chunk, State, WhenFull};
-use crate::route::Envelope;
 use crate::sys::{process, reason};
 use crate::template::Escaping;
 
@@ -53,19 +52,11 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         name: config.name.as_str().into(),
         kind: "program",
         place: command.join(" "),
-        format: scope.format(config.format.as_ref(), "file", Escaping::Line)?,
-        address: None,
-        envelope: Envelope::Line,
-        bounds: Bounds::new(QUEUE, WhenFull::DropNewest),
-        queue_size: None,
         disk: Some(DiskPlan::standard()),
-        dead_letters: None,
-        shed_above: 1.0,
-        form: String::new(),
         print: format!("{command:?} {acknowledge} {deadline:?}"),
-        make: Box::new(move |_| {
+        ..Plan::of(scope.format(config.format.as_ref(), "file", Escaping::Line)?, Bounds::new(QUEUE, WhenFull::DropNewest), Box::new(move |_| {
             Box::new(Program { command: command.clone(), acknowledge, deadline, running: None, lines: Lines::default() })
-        }),
+        }))
     };
     config.queue.apply(&mut plan, scope.scope);
     Some(plan)

@@ -6,7 +6,6 @@ use toml::Spanned;
 
 use super::{Delivery, Output, OutputScope, Plan, QueueConfig, Undelivered};
 use crate::queue::{Bounds, Chunk, State, WhenFull};
-use crate::route::Envelope;
 use crate::sys::reason;
 use crate::template::Escaping;
 
@@ -24,17 +23,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         name: config.name.as_str().into(),
         kind: "stdout",
         place: "standard output".to_owned(),
-        format: scope.format(config.format.as_ref(), "file", Escaping::Line)?,
-        address: None,
-        envelope: Envelope::Line,
-        bounds: Bounds::new(16 << 20, WhenFull::Block),
-        queue_size: None,
-        disk: None,
-        dead_letters: None,
-        shed_above: 1.0,
-        form: String::new(),
-        print: String::new(),
-        make: Box::new(|_| Box::new(Stdout { written: 0, is_cut: false })),
+        ..Plan::of(scope.format(config.format.as_ref(), "file", Escaping::Line)?, Bounds::new(16 << 20, WhenFull::Block), Box::new(|_| Box::new(Stdout { written: 0, is_cut: false })))
     };
     config.queue.apply(&mut plan, scope.scope);
     Some(plan)

@@ -46,17 +46,9 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         name: config.name.as_str().into(),
         kind: "users",
         place: users.join(", "),
-        format,
-        address: None,
         envelope: Envelope::Datagram,
-        bounds: Bounds::new(QUEUE, WhenFull::DropNewest),
-        queue_size: None,
-        disk: None,
-        dead_letters: None,
-        shed_above: 1.0,
-        form: String::new(),
         print: users.join(","),
-        make: Box::new(move |_| Box::new(Users { users: users.clone() })),
+        ..Plan::of(format, Bounds::new(QUEUE, WhenFull::DropNewest), Box::new(move |_| Box::new(Users { users: users.clone() })))
     };
     config.queue.apply(&mut plan, scope.scope);
     Some(plan)

@@ -16,7 +16,6 @@ use super::{Delivery, Hold, Output, OutputScope, Plan, QueueConfig, Undelivered}
 use crate::config::Mode;
 use crate::metrics::OutputCounters;
 use crate::queue::{Bounds, Chunk, WhenFull};
-use crate::route::Envelope;
 use crate::template::{Escaping, Template};
 
 use store::Store;
@@ -108,19 +107,12 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         name: config.name.as_str().into(),
         kind: "file",
         place: config.path.as_ref().clone(),
-        format: format?,
         address: path,
-        envelope: Envelope::Line,
-        bounds: Bounds::new(QUEUE, WhenFull::Block),
-        queue_size: None,
-        disk: None,
-        dead_letters: None,
-        shed_above: 1.0,
         form: settings.base.display().to_string(),
         print: format!("{settings:?}"),
-        make: Box::new(move |counters| {
+        ..Plan::of(format?, Bounds::new(QUEUE, WhenFull::Block), Box::new(move |counters| {
             Box::new(Files { store: Store::new(settings.clone()), last: (0, 0), counters: counters.clone() })
-        }),
+        }))
     };
     config.queue.apply(&mut plan, scope.scope);
     Some(plan)

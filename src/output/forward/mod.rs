@@ -147,17 +147,10 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         name: config.name.as_str().into(),
         kind: "forward",
         place: config.to.as_ref().iter().map(|to| to.as_ref().as_str()).collect::<Vec<_>>().join(", "),
-        format: format?,
-        address: None,
         envelope,
-        bounds: Bounds::new(QUEUE, WhenFull::DropNewest),
-        queue_size: None,
         disk: Some(DiskPlan::standard()),
-        dead_letters: None,
-        shed_above: 1.0,
-        form: String::new(),
         print: format!("{settings:?}"),
-        make: Box::new(move |_| Box::new(Forward::new(settings.clone()))),
+        ..Plan::of(format?, Bounds::new(QUEUE, WhenFull::DropNewest), Box::new(move |_| Box::new(Forward::new(settings.clone()))))
     };
     config.queue.apply(&mut plan, scope.scope);
     Some(plan)
