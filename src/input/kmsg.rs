@@ -54,7 +54,10 @@ impl Reader for Kmsg {
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&source.path).map_err(named)?;
         let boot = boot_id();
         // Numbers begin anew with each boot.
-        let last = position.split_once(' ').filter(|(of, _)| !boot.is_empty() && *of == boot).and_then(|(_, number)| number.parse().ok());
+        let last = position
+            .split_once(' ')
+            .filter(|(of, _)| !boot.is_empty() && *of == boot)
+            .and_then(|(_, number)| number.parse().ok());
         // A device that can be waited for as a pipe can.
         Ok(Self { file: Receiver::from_file_unchecked(file)?, boot, last })
     }

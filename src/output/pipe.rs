@@ -42,7 +42,11 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         kind: "pipe",
         place: path.display().to_string(),
         print: path.display().to_string(),
-        ..Plan::of(scope.format(config.format.as_ref(), "file", Escaping::Line)?, Bounds::new(QUEUE, WhenFull::DropNewest), Box::new(move |_| Box::new(Pipe { path: path.clone(), open: None, lines: Lines::default() })))
+        ..Plan::of(
+            scope.format(config.format.as_ref(), "file", Escaping::Line)?,
+            Bounds::new(QUEUE, WhenFull::DropNewest),
+            Box::new(move |_| Box::new(Pipe { path: path.clone(), open: None, lines: Lines::default() })),
+        )
     };
     config.queue.apply(&mut plan, scope.scope);
     Some(plan)

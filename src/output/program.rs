@@ -54,9 +54,13 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         place: command.join(" "),
         disk: Some(DiskPlan::standard()),
         print: format!("{command:?} {acknowledge} {deadline:?}"),
-        ..Plan::of(scope.format(config.format.as_ref(), "file", Escaping::Line)?, Bounds::new(QUEUE, WhenFull::DropNewest), Box::new(move |_| {
-            Box::new(Program { command: command.clone(), acknowledge, deadline, running: None, lines: Lines::default() })
-        }))
+        ..Plan::of(
+            scope.format(config.format.as_ref(), "file", Escaping::Line)?,
+            Bounds::new(QUEUE, WhenFull::DropNewest),
+            Box::new(move |_| {
+                Box::new(Program { command: command.clone(), acknowledge, deadline, running: None, lines: Lines::default() })
+            }),
+        )
     };
     config.queue.apply(&mut plan, scope.scope);
     Some(plan)

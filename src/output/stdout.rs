@@ -23,7 +23,11 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         name: config.name.as_str().into(),
         kind: "stdout",
         place: "standard output".to_owned(),
-        ..Plan::of(scope.format(config.format.as_ref(), "file", Escaping::Line)?, Bounds::new(16 << 20, WhenFull::Block), Box::new(|_| Box::new(Stdout { written: 0, is_cut: false })))
+        ..Plan::of(
+            scope.format(config.format.as_ref(), "file", Escaping::Line)?,
+            Bounds::new(16 << 20, WhenFull::Block),
+            Box::new(|_| Box::new(Stdout { written: 0, is_cut: false })),
+        )
     };
     config.queue.apply(&mut plan, scope.scope);
     Some(plan)

@@ -174,8 +174,7 @@ impl Tail {
         };
         let begin = known.map(|place| place.begin).unwrap_or_default();
         let place = Place { path: path.to_owned(), device: id.0, inode: id.1, offset, begin };
-        let mut open =
-            Open { place, file, buffer: Vec::new(), skip: false, renamed, done: false, last: Instant::now() };
+        let mut open = Open { place, file, buffer: Vec::new(), skip: false, renamed, done: false, last: Instant::now() };
         open.know_begin();
         self.files.push(open);
     }

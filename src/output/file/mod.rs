@@ -110,9 +110,13 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         address: path,
         form: settings.base.display().to_string(),
         print: format!("{settings:?}"),
-        ..Plan::of(format?, Bounds::new(QUEUE, WhenFull::Block), Box::new(move |counters| {
-            Box::new(Files { store: Store::new(settings.clone()), last: (0, 0), counters: counters.clone() })
-        }))
+        ..Plan::of(
+            format?,
+            Bounds::new(QUEUE, WhenFull::Block),
+            Box::new(move |counters| {
+                Box::new(Files { store: Store::new(settings.clone()), last: (0, 0), counters: counters.clone() })
+            }),
+        )
     };
     config.queue.apply(&mut plan, scope.scope);
     Some(plan)
