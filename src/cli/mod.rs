@@ -8,6 +8,7 @@ mod log;
 mod queue;
 mod run;
 mod send;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +37,7 @@ enum Command {
     Queue(queue::Arguments),
     Run(run::Arguments),
     Send(send::Arguments),
+    Verify(verify::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -50,6 +52,8 @@ struct ConfigFile {
 enum Exit {
     /// EX_USAGE
     Usage = 64,
+    /// EX_DATAERR
+    Data = 65,
     /// EX_UNAVAILABLE
     Unavailable = 69,
     /// EX_OSERR
@@ -92,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Queue(arguments) => queue::main(&arguments),
         Command::Run(arguments) => run::main(&arguments),
         Command::Send(arguments) => send::main(&arguments),
+        Command::Verify(arguments) => verify::main(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -91,10 +91,12 @@ struct Signals {
     hup: Signal,
     int: Signal,
     term: Signal,
+    usr1: Signal,
 }
 
 enum Asked {
     Reload,
+    Reopen,
     Stop,
 }
 
@@ -108,7 +110,7 @@ enum Heir {
 impl Signals {
     fn new() -> std::io::Result<Self> {
         let [hup, int, term] = [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::terminate()];
-        Ok(Self { hup: signal(hup)?, int: signal(int)?, term: signal(term)? })
+        Ok(Self { hup: signal(hup)?, int: signal(int)?, term: signal(term)?, usr1: signal(SignalKind::user_defined1())? })
     }
 
     async fn next(&mut self) -> Asked {
@@ -116,6 +118,7 @@ impl Signals {
             _ = self.int.recv() => Asked::Stop,
             _ = self.term.recv() => Asked::Stop,
             _ = self.hup.recv() => Asked::Reload,
+            _ = self.usr1.recv() => Asked::Reopen,
         }
     }
 
@@ -209,6 +212,10 @@ impl Daemon {
                 Asked::Stop if self.succession.keep_descriptors => return Heir::Systemd,
                 Asked::Stop => return Heir::Nobody,
                 Asked::Reload => self.reload().await,
+                Asked::Reopen => {
+                    self.outputs.reopen();
+                    tracing::info!("files are opened anew");
+                }
             }
         }
     }

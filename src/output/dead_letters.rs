@@ -84,8 +84,7 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
         DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
     }
     let file = OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(path)?;
-    end_line(&file)?;
-    let size = file.metadata()?.len();
+    let size = end_line(&file)?;
     Ok((file, size))
 }
 

@@ -26,6 +26,7 @@ use crate::template::{Format, Template};
 
 pub use backlog::{Mode, Store};
 pub use dead_letters::DeadLetters;
+pub use file::{SealKey, Verdict, verify};
 pub use queue_config::{DiskPlan, QueueConfig, SMALLEST_QUEUE};
 
 /// Registers the kinds: their tables in the configuration, and their plans.

@@ -312,6 +312,16 @@ impl Moment {
         Some(items.into())
     }
 
+    /// How many folders it makes of a path.
+    pub(super) fn slashes(&self) -> usize {
+        let texts = self.format.iter().flat_map(|items| items.iter()).map(|item| match item {
+            Item::Literal(text) => text,
+            Item::OwnedLiteral(text) => &**text,
+            _ => "",
+        });
+        texts.map(|text| text.matches('/').count()).sum()
+    }
+
     /// Where the clock keeps its text, and for how long.
     pub(super) fn slot(&self) -> (usize, Grain) {
         (self.slot, self.grain)

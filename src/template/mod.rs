@@ -27,8 +27,8 @@ use clock::Clock;
 use field::Moment;
 use filter::Filter;
 
-/// Longest name of a file (`NAME_MAX`), in bytes.
-const NAME_MAX: usize = 255;
+/// Longest name of a file, in bytes: `NAME_MAX` (255) less what a rotated, packed and sealed file's name has behind it.
+const LONGEST_NAME: usize = 208;
 
 #[derive(Clone, Debug)]
 pub struct Template {
@@ -80,7 +80,7 @@ impl Template {
                 }
             }
         }
-        if self.escaping == Escaping::Path && out.len() - start > NAME_MAX {
+        if self.escaping == Escaping::Path && out.len() - start > LONGEST_NAME {
             shorten_names(out, start);
         }
     }
@@ -91,6 +91,46 @@ impl Template {
             Some(Part::Literal(text)) => text,
             _ => b"",
         }
+    }
+
+    /// A regular expression of all that a path can be. The first field that is the severity as it is becomes the group
+    /// `severity`.
+    pub fn pattern(&self) -> String {
+        let mut has_severity = false;
+        let mut pattern = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => pattern.push_str(&regex::escape(&String::from_utf8_lossy(text))),
+                Part::Field(value) if value.field == Field::Severity && value.is_plain() && !has_severity => {
+                    has_severity = true;
+                    pattern.push_str("(?P<severity>[^/]+)");
+                }
+                Part::Field(_) => pattern.push_str("[^/]+"),
+                Part::Moment { moment, .. } => {
+                    pattern.push_str("[^/]+");
+                    (0..moment.slashes()).for_each(|_| pattern.push_str("/[^/]+"));
+                }
+            }
+        }
+        pattern
+    }
+
+    /// The text behind the last field.
+    pub fn literal_suffix(&self) -> &[u8] {
+        match self.parts.last() {
+            Some(Part::Literal(text)) => text,
+            _ => b"",
+        }
+    }
+
+    /// How many folders stand in a path.
+    pub fn slashes(&self) -> usize {
+        let counts = self.parts.iter().map(|part| match part {
+            Part::Literal(text) => text.iter().filter(|byte| **byte == b'/').count(),
+            Part::Moment { moment, .. } => moment.slashes(),
+            Part::Field(_) => 0,
+        });
+        counts.sum()
     }
 
     pub fn is_constant(&self) -> bool {
@@ -135,7 +175,7 @@ fn shorten_names(out: &mut Vec<u8>, start: usize) {
         }
         let dot = name.iter().rposition(|b| *b == b'.').filter(|dot| name.len() - dot <= LONGEST_EXTENSION);
         let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
-        out.extend_from_slice(&stem[..stem.len().min(NAME_MAX - extension.len())]);
+        out.extend_from_slice(&stem[..stem.len().min(LONGEST_NAME - extension.len())]);
         out.extend_from_slice(extension);
     }
 }

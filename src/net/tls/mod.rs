@@ -26,6 +26,8 @@ use super::peers::Peer;
 use crate::sys::reason;
 
 use pem::{certificates, contents, key, roots, system_roots};
+
+pub use pem::{public_key, signing_key};
 use verify::{client_verifier, server_verifier};
 
 /// Named once and passed explicitly: nothing depends on a process-wide default.
@@ -61,7 +63,7 @@ pub struct ClientTls {
 }
 
 /// Where a value stands, and what is wrong with it.
-type Wrong = (Range<usize>, String);
+pub type Wrong = (Range<usize>, String);
 
 impl ServerTls {
     pub fn read(files: &ServerFiles<'_>) -> Result<Self, Wrong> {

@@ -43,6 +43,22 @@ pub(super) fn key(path: &Spanned<PathBuf>) -> Result<PrivateKeyDer<'static>, Wro
     key.ok_or_else(|| (path.span(), format!("{} holds no private key", path.as_ref().display())))
 }
 
+/// The private key of a signature, in PKCS#8.
+pub fn signing_key(path: &Spanned<PathBuf>) -> Result<Vec<u8>, Wrong> {
+    match key(path)? {
+        PrivateKeyDer::Pkcs8(key) => Ok(key.secret_pkcs8_der().to_vec()),
+        _ => Err((path.span(), format!("{} is not in PKCS#8 (`BEGIN PRIVATE KEY`)", path.as_ref().display()))),
+    }
+}
+
+/// A public key (SubjectPublicKeyInfo), in DER; None where the file holds something else.
+pub fn public_key(path: &Spanned<PathBuf>) -> Result<Option<Vec<u8>>, Wrong> {
+    Ok(items(path)?.into_iter().find_map(|item| match item {
+        rustls_pemfile::Item::SubjectPublicKeyInfo(key) => Some(key.to_vec()),
+        _ => None,
+    }))
+}
+
 pub(super) fn roots(path: &Spanned<PathBuf>) -> Result<RootCertStore, Wrong> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {

@@ -2,12 +2,22 @@
 //!
 //! A delivery sorts its records by file and gives each file all of its own, 64 KiB with one write(2): 400 files cost 400
 //! writes for a megabyte of messages, not one for each message. Nothing is held here: what is not written stays in the queue.
-//! One file that cannot be written keeps no other from it.
+//! One file that cannot be written keeps no other from it. Files may be closed for good by size and time ([`rotation`]),
+//! and sealed ([`chain`]).
 
+mod chain;
+mod keeper;
+mod names;
+mod pack;
+mod period;
+mod place;
+mod rotation;
+mod slot;
 mod store;
+mod verify;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use toml::Spanned;
@@ -16,9 +26,16 @@ use super::{Delivery, Hold, Output, OutputScope, Plan, QueueConfig, Undelivered}
 use crate::config::Mode;
 use crate::metrics::OutputCounters;
 use crate::queue::{Bounds, Chunk, WhenFull};
+use crate::sys::reason;
 use crate::template::{Escaping, Template};
 
+use chain::{Seal, SealConfig};
+use keeper::{Keeper, locked};
+use names::Names;
+use rotation::{RotateConfig, Rotation};
 use store::Store;
+
+pub use verify::{SealKey, Verdict, verify};
 
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -42,6 +59,8 @@ pub struct Config {
     pub new_files: Option<u32>,
     #[serde(default)]
     pub sync: Sync,
+    pub rotate: Option<Spanned<RotateConfig>>,
+    pub seal: Option<SealConfig>,
     #[serde(default)]
     pub queue: QueueConfig,
 }
@@ -66,7 +85,7 @@ pub enum Sync {
 }
 
 /// How files and folders are made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Settings {
     base: PathBuf,
     mode: u32,
@@ -78,6 +97,10 @@ struct Settings {
     max_open: usize,
     new_files: u32,
     sync: Sync,
+    rotation: Option<Rotation>,
+    /// Where files are closed for good.
+    names: Option<Names>,
+    seal: Option<Arc<Seal>>,
 }
 
 /// Half of what a process may open by default on most systems; the daemon raises its own limit.
@@ -102,7 +125,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         ControlCharacters::Keep => Escaping::Nothing,
     };
     let format = scope.format(config.format.as_ref(), "file", escaping);
-    let settings = settings(config, base(path.as_ref()?), scope);
+    let settings = Arc::new(settings(config, path.as_ref()?, scope));
     let mut plan = Plan {
         name: config.name.as_str().into(),
         kind: "file",
@@ -113,9 +136,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         ..Plan::of(
             format?,
             Bounds::new(QUEUE, WhenFull::Block),
-            Box::new(move |counters| {
-                Box::new(Files { store: Store::new(settings.clone()), last: (0, 0), counters: counters.clone() })
-            }),
+            Box::new(move |counters| Box::new(Files::start(settings.clone(), counters.clone()))),
         )
     };
     config.queue.apply(&mut plan, scope.scope);
@@ -132,7 +153,11 @@ fn base(path: &Template) -> PathBuf {
     }
 }
 
-fn settings(config: &Config, base: PathBuf, scope: &mut OutputScope<'_, '_>) -> Settings {
+fn settings(config: &Config, path: &Template, scope: &mut OutputScope<'_, '_>) -> Settings {
+    let base = base(path);
+    let names = Names::of(path, &base);
+    let rotation = config.rotate.as_ref().map(|rotate| Rotation::of(rotate, names.as_ref(), scope));
+    let seal = config.seal.as_ref().and_then(|seal| Seal::of(seal, scope));
     let text = config.path.as_ref();
     if text.is_empty() || text.ends_with('/') {
         scope.scope.error(config.path.span(), "`path` names a folder, not a file");
@@ -157,32 +182,66 @@ fn settings(config: &Config, base: PathBuf, scope: &mut OutputScope<'_, '_>) -> 
         max_open,
         new_files: config.new_files.unwrap_or(NEW_FILES),
         sync: config.sync,
+        names: names.filter(|_| rotation.is_some()),
+        rotation,
+        seal,
     }
 }
 
 struct Files {
-    store: Store,
+    store: Arc<Mutex<Store>>,
+    /// Where files are closed for good, or sealed.
+    keeper: Option<Keeper>,
     /// Of the last delivery: how many files it wrote to, and what a record weighed.
     last: (usize, usize),
     counters: Arc<OutputCounters>,
 }
 
+impl Files {
+    fn start(settings: Arc<Settings>, counters: Arc<OutputCounters>) -> Self {
+        let store = Arc::new(Mutex::new(Store::new(settings.clone())));
+        let keeper = (settings.rotation.is_some() || settings.seal.is_some()).then(|| Keeper::start(settings, &store));
+        let keeper = keeper.and_then(|keeper| match keeper {
+            Ok(keeper) => Some(keeper),
+            Err(error) => {
+                tracing::error!("files are written, and nobody packs, removes or seals them: {}", reason(&error));
+                None
+            }
+        });
+        Self { store, keeper, last: (0, 0), counters }
+    }
+}
+
+impl Drop for Files {
+    /// Whoever comes next finds files that are sealed.
+    fn drop(&mut self) {
+        self.keeper = None;
+        locked(&self.store).close_all();
+    }
+}
+
 impl Output for Files {
     /// Everything is tried; the first thing that went wrong is said.
     fn deliver<'a>(&'a mut self, batch: &'a mut [Chunk]) -> Delivery<'a> {
-        let result = self.store.write(batch).map_err(Undelivered::Retry);
+        let mut store = locked(&self.store);
+        let result = store.write(batch).map_err(Undelivered::Retry);
         let (cost, records) = batch.iter().fold((0, 0), |(c, r), chunk| (c + chunk.cost(), r + chunk.records.len()));
-        self.last = (self.store.written(), cost / records.max(1));
-        self.counters.redirected.add(self.store.take_redirected());
+        self.last = (store.written(), cost / records.max(1));
+        self.counters.redirected.add(store.take_redirected());
+        if store.take_rotated() > 0
+            && let Some(keeper) = &self.keeper
+        {
+            keeper.wake();
+        }
         Box::pin(std::future::ready(result))
     }
 
     fn given_up(&mut self) {
-        self.store.close_all();
+        locked(&self.store).close_all();
     }
 
     fn reopen(&mut self) {
-        self.store.close_all();
+        locked(&self.store).close_all();
     }
 
     fn has_many_places(&self) -> bool {

@@ -1,31 +1,33 @@
-//! Open files, the least used of them closed when there are too many; opening below the base folder and nowhere else.
+//! Open files, the least used of them closed when there are too many; and when each is closed for good.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
-use std::fs::{DirBuilder, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt;
-use std::time::Instant;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
+use chrono::{DateTime, Utc};
+
+use super::chain::Chain;
+use super::names;
+use super::period::Period;
+use super::place::{FALL_BACK, Found, NoFile, Place};
+use super::slot::Open;
 use super::{Settings, Sync};
 use crate::message::Span;
 use crate::metrics::Limited;
 use crate::queue::{Chunk, State};
-use crate::sys::file::{Folder, adjust_file, end_line};
+use crate::sys::file::{Protection, is_being_written, protect};
 use crate::sys::reason;
 use crate::warn_limited;
 
-/// Takes what has no file of its own: a path that a folder or link stands in the way of, or one new file too many.
-const FALL_BACK: &[u8] = b"penstock-redirected.log";
-const MINUTE: u64 = 60;
-/// Records are copied together up to this before they are written: a copy of a message costs a third of what the kernel
-/// takes for one more slice of a writev(2).
-const GATHERED: usize = 64 << 10;
+/// A file that could not be closed for good is written on, and tried again after this.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Store {
-    settings: Settings,
-    /// Opened with the first file.
-    base: Option<Folder>,
+    settings: Arc<Settings>,
+    place: Place,
     by_path: HashMap<Box<[u8]>, usize, foldhash::fast::RandomState>,
     slots: Vec<Open>,
     /// Where the search for a file to close goes on.
@@ -34,53 +36,34 @@ pub(super) struct Store {
     touched: Vec<usize>,
     /// Files that the last batch was written to.
     written: usize,
-    /// New files since when.
-    made: (Option<Instant>, u32),
     redirected: u64,
     /// What goes to a file with one write.
     gathered: Vec<u8>,
+    /// The hour, day, week or month that open files are of.
+    period: Option<Period>,
+    /// Files closed for good since somebody asked.
+    rotated: u64,
     log: Limited,
-    /// For what belongs to somebody else.
-    owners: Limited,
-}
-
-struct Open {
-    path: Box<[u8]>,
-    file: File,
-    /// Chunk and record numbers that are to be written, in their order.
-    pending: Vec<(u32, u32)>,
-    /// Bytes of the first of them that are in the file already: the disk was full in its middle.
-    partial: usize,
-    /// Since the hand came by last.
-    used: bool,
-    /// A write of this batch went wrong: what follows must not overtake what failed.
-    failed: bool,
-}
-
-/// Why a file cannot be had.
-enum NoFile {
-    /// It is this path: the fall-back file takes the record.
-    Path(io::Error),
-    /// Later it may be had.
-    Retry(io::Error),
-    TooMany,
+    /// For files that cannot be closed for good.
+    stuck: Limited,
 }
 
 impl Store {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: Arc<Settings>) -> Self {
         Self {
+            place: Place::new(settings.clone()),
             settings,
-            base: None,
             by_path: HashMap::default(),
             slots: Vec::new(),
             hand: 0,
             touched: Vec::new(),
             written: 0,
-            made: (None, 0),
             redirected: 0,
             gathered: Vec::new(),
+            period: None,
+            rotated: 0,
             log: Limited::default(),
-            owners: Limited::default(),
+            stuck: Limited::default(),
         }
     }
 
@@ -90,6 +73,7 @@ impl Store {
         let mut failed = None;
         self.written = 0;
         self.slots.iter_mut().for_each(|open| open.failed = false);
+        self.turn(Utc::now());
         for c in 0..batch.len() {
             let mut last = None;
             for r in 0..batch[c].records.len() {
@@ -121,11 +105,134 @@ impl Store {
         std::mem::take(&mut self.redirected)
     }
 
+    /// How many files were closed for good since it was asked last.
+    pub(super) fn take_rotated(&mut self) -> u64 {
+        std::mem::take(&mut self.rotated)
+    }
+
     /// The next record opens its file anew. One that was cut by a full disk is then written whole, on a line of its own.
     pub(super) fn close_all(&mut self) {
         self.by_path.clear();
+        for open in &mut self.slots {
+            open.seal();
+        }
         self.slots.clear();
-        self.base = None;
+        self.place.forget();
+    }
+
+    /// Seals the next file with lines that are not. False: there is none.
+    pub(super) fn seal_one(&mut self) -> bool {
+        let open = self.slots.iter_mut().find(|open| open.chain.as_ref().is_some_and(Chain::is_to_be_sealed));
+        open.map(Open::seal).is_some()
+    }
+
+    /// A file of a period that is over is closed for good, where nobody writes to it.
+    pub(super) fn close_for_good(&mut self, path: &[u8]) {
+        if let Some(slot) = self.by_path.get(path).copied() {
+            let modified = self.slots[slot].file.metadata().and_then(|data| data.modified());
+            if modified.is_ok_and(|modified| self.is_of_the_past(modified)) {
+                self.rotate(slot);
+            }
+            return;
+        }
+        let Ok(name) = self.place.below(path) else { return };
+        let result = self.place.folder().and_then(|folder| folder.read(&name)).and_then(|file| {
+            let data = file.metadata()?;
+            let is_over = self.is_of_the_past(data.modified()?);
+            if !is_over || data.len() == 0 || is_being_written(&file) {
+                return Ok(());
+            }
+            if let Some(mut chain) = self.chain(&name, &file) {
+                chain.seal(&file)?;
+            }
+            self.give_away(&name, &file).map(drop)
+        });
+        match result {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => self.say_stuck(&name, &error),
+            _ => {}
+        }
+    }
+
+    fn is_of_the_past(&self, modified: SystemTime) -> bool {
+        self.period.is_some_and(|period| DateTime::<Utc>::from(modified) < period.start)
+    }
+
+    /// Files of the last period are closed for good.
+    pub(super) fn turn(&mut self, now: DateTime<Utc>) {
+        let Some(every) = self.settings.rotation.as_ref().and_then(|rotation| rotation.every) else { return };
+        if self.period.is_some_and(|period| period.holds(now)) {
+            return;
+        }
+        if self.period.replace(Period::around(now, every)).is_some() {
+            (0..self.slots.len()).for_each(|slot| self.rotate(slot));
+        }
+    }
+
+    /// The file gets its last name, and its path a new one. Where that cannot be done it is written on.
+    fn rotate(&mut self, slot: usize) {
+        let open = &mut self.slots[slot];
+        if open.size == 0 || open.partial > 0 || open.is_stuck() {
+            return;
+        }
+        open.seal();
+        let name = open.name.clone();
+        let file = self.slots[slot].file.try_clone();
+        let result = file.and_then(|file| {
+            let last = self.give_away(&name, &file)?;
+            self.place.make(&name).inspect_err(|_| {
+                // As before, then.
+                let _ = self.place.folder().and_then(|folder| folder.rename(&last, &name));
+            })
+        });
+        match result {
+            Ok(Found { file, size, .. }) => {
+                let chain = self.chain(&name, &file);
+                let open = &mut self.slots[slot];
+                (open.file, open.size, open.chain, open.stuck) = (file, size, chain, None);
+            }
+            Err(error) => {
+                self.slots[slot].stuck = Some(Instant::now() + PATIENCE);
+                self.say_stuck(&name, &error);
+            }
+        }
+    }
+
+    fn say_stuck(&mut self, name: &CStr, error: &io::Error) {
+        let name = name.to_string_lossy();
+        warn_limited!(self.stuck, "{name} cannot be rotated and is written on: {}", reason(error));
+    }
+
+    /// Renames a file, and its chain, to what it is called from now on.
+    fn give_away(&mut self, name: &CStr, file: &File) -> io::Result<CString> {
+        let immutable = self.settings.rotation.as_ref().is_some_and(|rotation| rotation.immutable);
+        let folder = self.place.folder()?;
+        let last = names::last(name, Utc::now(), |name| folder.has(name))?;
+        if immutable {
+            protect(file, Protection::Nothing)?;
+        }
+        folder.rename(name, &last)?;
+        if self.settings.seal.is_some()
+            && let Err(error) = Chain::rename(folder, name, &last)
+        {
+            let name = last.to_string_lossy();
+            tracing::error!("the chain of {name} cannot follow it: {}", reason(&error));
+        }
+        self.rotated += 1;
+        Ok(last)
+    }
+
+    fn chain(&mut self, name: &CStr, file: &File) -> Option<Chain> {
+        let seal = self.settings.seal.clone()?;
+        let (mode, base) = (self.settings.mode, self.settings.base.clone());
+        let chain = self.place.folder().and_then(|folder| Chain::open(folder, &base, name, file, mode, seal));
+        match chain {
+            Ok(chain) => Some(chain),
+            Err(error) => {
+                let name = name.to_string_lossy();
+                warn_limited!(self.stuck, "{name} is not sealed: its chain cannot be opened: {}", reason(&error));
+                None
+            }
+        }
     }
 
     fn enqueue(&mut self, slot: usize, chunk: usize, record: usize) {
@@ -170,7 +277,7 @@ impl Store {
             }
         }
         self.redirected += 1;
-        let path = [self.settings.base.as_os_str().as_encoded_bytes(), b"/", FALL_BACK].concat();
+        let path = [self.settings.base.as_os_str().as_encoded_bytes(), b"/", FALL_BACK.as_bytes()].concat();
         match self.by_path.get(&*path) {
             Some(slot) => Some(*slot),
             None => match self.open(&path, batch, failed) {
@@ -185,7 +292,7 @@ impl Store {
     }
 
     fn fall_back(&self) -> String {
-        self.settings.base.join(String::from_utf8_lossy(FALL_BACK).as_ref()).display().to_string()
+        self.settings.base.join(FALL_BACK).display().to_string()
     }
 
     /// Opens the file and gives it a slot, for which another may have to be closed.
@@ -193,17 +300,33 @@ impl Store {
         if self.slots.len() >= self.settings.max_open {
             self.close_one(batch, failed);
         }
-        let file = match self.open_file(path) {
+        let name = self.place.below(path)?;
+        let found = match self.place.open(&name) {
             // The process's limit is lower than ours.
             Err(NoFile::Retry(error)) if error.raw_os_error() == Some(libc::EMFILE) && !self.slots.is_empty() => {
                 self.close_one(batch, failed);
-                self.open_file(path)?
+                self.place.open(&name)?
             }
             result => result?,
         };
         let slot = self.slots.len();
-        self.slots.push(Open { path: path.into(), file, pending: Vec::new(), partial: 0, used: true, failed: false });
+        let chain = self.chain(&name, &found.file);
+        self.slots.push(Open {
+            path: path.into(),
+            chain,
+            name,
+            file: found.file,
+            size: found.size,
+            pending: Vec::new(),
+            partial: 0,
+            used: true,
+            failed: false,
+            stuck: None,
+        });
         self.by_path.insert(path.into(), slot);
+        if self.is_of_the_past(found.modified) {
+            self.rotate(slot);
+        }
         Ok(slot)
     }
 
@@ -226,7 +349,8 @@ impl Store {
     }
 
     fn close(&mut self, slot: usize) {
-        let closed = self.slots.swap_remove(slot);
+        let mut closed = self.slots.swap_remove(slot);
+        closed.seal();
         self.by_path.remove(&closed.path);
         let last = self.slots.len();
         if let Some(moved) = self.slots.get(slot) {
@@ -237,174 +361,37 @@ impl Store {
 
     fn write_out(&mut self, batch: &mut [Chunk], failed: &mut Option<String>) {
         self.written += self.touched.len();
+        let limit = self.settings.rotation.as_ref().and_then(|rotation| rotation.size).unwrap_or(u64::MAX);
         for slot in std::mem::take(&mut self.touched) {
-            let open = &mut self.slots[slot];
-            let (mut written, mut result) = open.write(batch, &mut self.gathered);
-            if self.settings.sync == Sync::Batch
-                && let Err(error) = open.file.sync_data()
-            {
-                // What the kernel did not keep is written again.
-                (written, open.partial, result) = (0, 0, Err(error));
-            }
-            for (chunk, record) in open.pending.drain(..).take(written) {
-                batch[chunk as usize].settle(record as usize, State::Delivered);
-            }
-            open.pending.clear();
-            if let Err(error) = result {
-                open.failed = true;
-                let path = String::from_utf8_lossy(&open.path).into_owned();
-                failed.get_or_insert_with(|| format!("{path}: {}", reason(&error)));
-            }
-        }
-    }
-
-    /// Opens a file that exists, or makes it and the folders it is in.
-    fn open_file(&mut self, path: &[u8]) -> Result<File, NoFile> {
-        let base = self.settings.base.as_os_str().as_encoded_bytes();
-        let below = path.strip_prefix(base).map_or(path, |rest| rest.strip_prefix(b"/").unwrap_or(rest));
-        let Ok(name) = CString::new(below) else {
-            return Err(NoFile::Path(io::Error::from(io::ErrorKind::InvalidInput)));
-        };
-        match self.base()?.append(&name) {
-            Ok(file) => {
-                end_line(&file).map_err(NoFile::Retry)?;
-                return Ok(file);
-            }
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(classified(error)),
-            Err(_) => {}
-        }
-        if below != FALL_BACK && !self.may_make_one() {
-            return Err(NoFile::TooMany);
-        }
-        match self.make(&name) {
-            // The base folder itself has been taken away.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.base = None;
-                self.make(&name).map_err(classified)
-            }
-            result => result.map_err(classified),
-        }
-    }
-
-    fn make(&mut self, name: &CStr) -> io::Result<File> {
-        let Settings { mode, owner, group, dir_mode, dir_owner, dir_group, .. } = self.settings;
-        let mut adjusted = Ok(());
-        let base = self.base().map_err(|error| match error {
-            NoFile::Path(error) | NoFile::Retry(error) => error,
-            NoFile::TooMany => io::ErrorKind::Other.into(),
-        })?;
-        let file = match base.create(name, mode) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                for folder in folders(name) {
-                    if base.make(&folder, dir_mode)? {
-                        adjusted = adjusted.and(base.adjust(&folder, dir_mode, dir_owner, dir_group));
-                    }
+            loop {
+                let open = &mut self.slots[slot];
+                let room = if open.is_stuck() { u64::MAX } else { limit.saturating_sub(open.size) };
+                let (mut written, mut result) = open.write(batch, &mut self.gathered, room);
+                if self.settings.sync == Sync::Batch
+                    && let Err(error) = open.file.sync_data()
+                {
+                    // What the kernel did not keep is written again.
+                    (written, open.partial, result) = (0, 0, Err(error));
                 }
-                base.create(name, mode)?
-            }
-            result => result?,
-        };
-        // Whom a file belongs to is no reason to write its messages elsewhere.
-        if let Err(error) = adjusted.and(adjust_file(&file, mode, owner, group)) {
-            let name = name.to_string_lossy();
-            warn_limited!(self.owners, "{name}: its owner, group or mode cannot be set: {}", reason(&error));
-        }
-        Ok(file)
-    }
-
-    /// The base folder, made where there is none.
-    fn base(&mut self) -> Result<&Folder, NoFile> {
-        if self.base.is_none() {
-            let path = &self.settings.base;
-            DirBuilder::new().recursive(true).mode(self.settings.dir_mode).create(path).map_err(NoFile::Retry)?;
-            self.base = Some(Folder::open(path).map_err(NoFile::Retry)?);
-        }
-        Ok(self.base.as_ref().expect("it was opened just now"))
-    }
-
-    fn may_make_one(&mut self) -> bool {
-        let (since, count) = &mut self.made;
-        if since.is_none_or(|since| since.elapsed().as_secs() >= MINUTE) {
-            (*since, *count) = (Some(Instant::now()), 0);
-        }
-        *count += 1;
-        *count <= self.settings.new_files
-    }
-}
-
-impl Open {
-    /// Writes the pending records from the first on; how many are whole in the file, and what stopped the others.
-    fn write(&mut self, batch: &[Chunk], gathered: &mut Vec<u8>) -> (usize, io::Result<()>) {
-        let body = |(chunk, record): (u32, u32)| {
-            let chunk = &batch[chunk as usize];
-            chunk.records[record as usize].body.of(&chunk.bytes)
-        };
-        let mut done = 0;
-        while done < self.pending.len() {
-            let bytes = gather(self.pending[done..].iter().map(|place| body(*place)), gathered);
-            let mut count = match (&self.file).write(&bytes[self.partial..]) {
-                Ok(0) => return (done, Err(io::ErrorKind::WriteZero.into())),
-                Ok(count) => count + self.partial,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return (done, Err(error)),
-            };
-            self.partial = 0;
-            while count > 0 {
-                let length = body(self.pending[done]).len();
-                if count < length {
-                    self.partial = count;
+                for (chunk, record) in open.pending.drain(..written) {
+                    batch[chunk as usize].settle(record as usize, State::Delivered);
+                }
+                if let Err(error) = result {
+                    open.failed = true;
+                    open.pending.clear();
+                    let path = String::from_utf8_lossy(&open.path).into_owned();
+                    failed.get_or_insert_with(|| format!("{path}: {}", reason(&error)));
+                }
+                if open.pending.is_empty() {
                     break;
                 }
-                count -= length;
-                done += 1;
+                self.rotate(slot);
+            }
+            if let Some(chain) = &mut self.slots[slot].chain {
+                chain.flush();
             }
         }
-        (done, Ok(()))
     }
-}
-
-/// The first bodies together, as many as make a write(2); a body that is one alone stays where it is.
-fn gather<'b>(mut bodies: impl Iterator<Item = &'b [u8]>, gathered: &'b mut Vec<u8>) -> &'b [u8] {
-    let first = bodies.next().unwrap_or_default();
-    if first.len() > GATHERED {
-        return first;
-    }
-    gathered.clear();
-    gathered.extend_from_slice(first);
-    for next in bodies {
-        if gathered.len() + next.len() > GATHERED {
-            break;
-        }
-        gathered.extend_from_slice(next);
-    }
-    gathered
-}
-
-/// Errors of one path, which no waiting mends while the others go on; and all the others.
-fn classified(error: io::Error) -> NoFile {
-    match error.raw_os_error() {
-        Some(
-            libc::EACCES
-            | libc::EILSEQ
-            | libc::EINVAL
-            | libc::EISDIR
-            | libc::ELOOP
-            | libc::ENAMETOOLONG
-            | libc::ENOTDIR
-            | libc::ENXIO
-            | libc::EPERM
-            | libc::EXDEV,
-        )
-        | None => NoFile::Path(error),
-        Some(_) => NoFile::Retry(error),
-    }
-}
-
-/// The folders that a path is in, the outermost first.
-fn folders(path: &CStr) -> impl Iterator<Item = CString> {
-    let bytes = path.to_bytes();
-    let slashes = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(i, _)| i);
-    slashes.filter(|i| *i > 0).filter_map(|i| CString::new(&bytes[..i]).ok())
 }
 
 #[cfg(test)]
