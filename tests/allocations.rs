@@ -188,6 +188,8 @@ fn a_warm_server_allocates_less_than_once_in_a_hundred_messages() {
     let (config, logs) = (folder.path().join("penstock.toml"), folder.path().join("logs"));
     let text = format!(
         r#"
+        [server]
+        state-dir = "{}"
         [[input.tcp]]
         listen = "127.0.0.1:{port}"
         framing = "newline"
@@ -205,6 +207,7 @@ fn a_warm_server_allocates_less_than_once_in_a_hundred_messages() {
         [[route]]
         to = ["files", "upstream"]
         "#,
+        folder.path().join("state").display(),
         logs.display()
     );
     std::fs::write(&config, text).expect("written");

@@ -43,7 +43,9 @@ fn parameter(name: &str, value: &str) -> Known {
             "the unit starts the server as a user of its own, `penstock`; started as root, `user` and `group` in [server]",
         ),
         "workdirectory" => Differs("queues and positions are below `state-dir`: /var/lib/penstock where nothing is said"),
-        "repeatedmsgreduction" if is_on => Differs("repeated messages are kept as they are"),
+        "repeatedmsgreduction" if is_on => Differs(
+            "repetitions are counted for each sender, whoever sends in between, and told of after 30 s at the latest; another severity, message id, structured data or form of the header makes another message",
+        ),
         "repeatedmsgreduction" => Needless("repeated messages are kept as they are"),
         "preservefqdn" | "localdomain" | "localhostname" => {
             Differs("names are kept as they come; a host's own name is that of the system")

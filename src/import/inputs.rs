@@ -21,6 +21,9 @@ pub(super) struct Inputs {
 /// Where journald hands messages on to whoever stands in for syslog.
 const JOURNALD: &str = "/run/systemd/journal/syslog";
 
+/// The inputs for which $RepeatedMsgReduction holds.
+const REDUCED: [&str; 5] = ["[[input.relp]]", "[[input.tcp]]", "[[input.tls]]", "[[input.udp]]", "[[input.unix]]"];
+
 pub(super) fn translate(source: &Source, report: &mut Report) -> Inputs {
     let mut inputs = Inputs::default();
     for (name, make) in
@@ -45,6 +48,10 @@ pub(super) fn translate(source: &Source, report: &mut Report) -> Inputs {
         }
     }
     say_what_nobody_listens_to(source, report);
+    if source.global("repeatedmsgreduction").is_some_and(super::syntax::is_on) {
+        let takes_messages = |table: &&mut Table| REDUCED.contains(&&*table.heading);
+        inputs.tables.iter_mut().filter(takes_messages).for_each(|table| table.set("repeats", string("count-with-text")));
+    }
     inputs
 }
 

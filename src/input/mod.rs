@@ -83,6 +83,9 @@ macro_rules! input_config {
             /// Whether the message says when it was, or the time of its receipt is taken.
             #[serde(default)]
             pub timestamp: crate::input::TimestampFrom,
+            /// Repetitions of a message may be counted instead of kept.
+            #[serde(default)]
+            pub repeats: crate::route::Repetitions,
             /// The peer's name by reverse DNS stands for its address.
             #[serde(default)]
             pub reverse_dns: bool,
@@ -96,6 +99,7 @@ macro_rules! input_config {
                     route: crate::route::Settings {
                         parse: crate::parse::Options { asctime: self.asctime, slashes: self.app_name_slashes },
                         hostname_from_peer: self.hostname == crate::input::HostnameFrom::Peer,
+                        repetitions: self.repeats,
                         timestamp_of_receipt: self.timestamp == crate::input::TimestampFrom::Received,
                     },
                     zone: self.timezone.map_or(crate::message::Zone::Local, |zone| zone.0),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{spawn_local, yield_now};
+use tokio::time::timeout_at;
 
 use super::{Settings, Shared};
 use crate::frame::Errors;
@@ -176,7 +177,15 @@ fn run(runtime: LocalRuntime, mut inbox: mpsc::UnboundedReceiver<Job>, pipeline:
 /// one hand-over, however many connections it came from. Ends when the thread is to end and nothing is left.
 async fn flusher(worker: Rc<Worker>) {
     loop {
-        worker.dirty.notified().await;
+        let due = worker.outbox.borrow().next_repeats();
+        match due {
+            None => worker.dirty.notified().await,
+            Some(due) => {
+                // Something is to be said of repetitions, or something else comes before.
+                let _ = timeout_at(due.into(), worker.dirty.notified()).await;
+                worker.outbox.borrow_mut().tell_repeats(worker.stopping.get());
+            }
+        }
         // Every socket that is ready comes first.
         yield_now().await;
         worker.flush();
@@ -257,6 +266,7 @@ fn count(shared: &Shared, tally: &Tally) {
     counters.messages.add(tally.messages);
     counters.bytes.add(tally.bytes);
     counters.unrouted.add(tally.unrouted);
+    counters.repeated.add(tally.repeated);
     for (counter, count) in counters.grammars.iter().zip(tally.grammars) {
         counter.add(count);
     }

@@ -40,6 +40,7 @@ pub struct InputCounters {
     /// Datagrams that the kernel dropped for want of room in the receive buffer.
     pub kernel_drops: Counter,
     pub unrouted: Counter,
+    pub repeated: Counter,
     /// Open now.
     pub connections: Counter,
     pub connections_total: Counter,

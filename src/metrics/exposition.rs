@@ -95,6 +95,8 @@ impl Families<'_, '_> {
         self.counter("penstock_framing_errors", "Frames longer than max-message, and counts that cannot be meant", rows)?;
         let rows = self.of_inputs(|c| alone(c.unrouted.get()));
         self.counter("penstock_unrouted_messages", "Messages that no route took", rows)?;
+        let rows = self.of_inputs(|c| alone(c.repeated.get()));
+        self.counter("penstock_repeated_messages", "Messages that were counted as repetitions instead of kept", rows)?;
         let rows = self.of_inputs(|c| alone(c.kernel_drops.get()));
         self.counter("penstock_kernel_drops", "Datagrams that the kernel dropped: the receive buffer was full", rows)?;
         let rows = self.of_inputs(|c| alone(c.connections_total.get()));

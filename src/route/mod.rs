@@ -4,9 +4,11 @@ mod condition;
 mod index;
 mod outbox;
 mod pipeline;
+mod repeats;
 mod selector;
 
 pub use condition::{Condition, must_not_panic as condition_must_not_panic};
 pub use outbox::{Outbox, Touched};
 pub use pipeline::{Destination, Envelope, Pipeline, Route, Settings, Tally};
+pub use repeats::Repetitions;
 pub use selector::Selector;

@@ -5,8 +5,10 @@
 //! readers whose messages went there wait before they read again, and nobody else does.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::index::Candidates;
+use super::repeats::Repeats;
 use super::{Destination, Pipeline};
 use crate::message::Message;
 use crate::queue::{CHUNK_BYTES, Chunk, Queue, Receipt};
@@ -24,6 +26,8 @@ pub struct Outbox {
     pub(super) candidates: Candidates,
     /// For the values that conditions look at.
     pub(super) workspace: Workspace,
+    /// Of inputs that count repetitions.
+    pub(super) repeats: Repeats,
     /// Goes with every chunk that gets one of the messages in hand.
     receipt: Option<Arc<Receipt>>,
     /// The number of the message in hand, so that an output gets it once.
@@ -59,6 +63,7 @@ impl Outbox {
             scratch: Scratch::default(),
             candidates: Candidates::default(),
             workspace: Workspace::default(),
+            repeats: Repeats::default(),
             receipt: None,
             message: 0,
             generation: 1,
@@ -71,6 +76,7 @@ impl Outbox {
 
     /// A reload: what was rendered goes to the queues it was rendered for.
     pub fn switch(&mut self, pipeline: Arc<Pipeline>) {
+        self.tell_repeats(true);
         self.flush();
         let old = std::mem::replace(&mut self.pipeline, pipeline);
         for (mut slot, destination) in self.slots.drain(..).zip(&old.destinations) {
@@ -106,6 +112,19 @@ impl Outbox {
         if slot.chunk.bytes.len() >= CHUNK_BYTES && !slot.blocked {
             slot.blocked = !destination.queue.push(&mut slot.chunk);
         }
+    }
+
+    /// Routes what is to be said of repetitions by now, or of all that are held.
+    pub fn tell_repeats(&mut self, all: bool) {
+        let pipeline = self.pipeline.clone();
+        for told in self.repeats.due(all) {
+            pipeline.tell(&told, self);
+        }
+    }
+
+    /// When something is to be said of repetitions.
+    pub fn next_repeats(&self) -> Option<Instant> {
+        self.repeats.next_due()
     }
 
     /// Hands over what there is.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::index::Index;
-use super::{Condition, Outbox, Selector};
+use super::repeats::Told;
+use super::{Condition, Outbox, Repetitions, Selector};
 use crate::message::{Batch, Frame, Grammar, Message, Span, Timestamp};
 use crate::parse::{self, parse};
 use crate::queue::{Chunk, Queue};
@@ -97,6 +98,7 @@ pub struct Settings {
     pub hostname_from_peer: bool,
     /// The time of receipt stands for the timestamp, whatever a message claims.
     pub timestamp_of_receipt: bool,
+    pub repetitions: Repetitions,
 }
 
 /// What a batch adds to its input's counters.
@@ -107,6 +109,8 @@ pub struct Tally {
     pub grammars: [u64; Grammar::ALL.len()],
     pub truncated: u64,
     pub unrouted: u64,
+    /// Counted instead of kept.
+    pub repeated: u64,
 }
 
 impl Pipeline {
@@ -119,25 +123,48 @@ impl Pipeline {
         for frame in batch.frames {
             let message = message(batch, frame, settings);
             tally.count(&message);
-            outbox.next_message();
-            self.index.look_up(&message, &mut outbox.candidates);
-            let (mut taken, mut from) = (false, 0);
-            while let Some(at) = outbox.candidates.next(from) {
-                let route = &self.routes[at];
-                from = at + 1;
-                if !route.takes(&message, &mut outbox.workspace) {
+            if settings.repetitions != Repetitions::Keep {
+                let origin = &batch.origins[frame.origin as usize];
+                if outbox.repeats.takes(&message, origin) {
+                    tally.repeated += 1;
                     continue;
                 }
-                taken = true;
-                for to in route.to.iter().copied() {
-                    outbox.deliver(to, &self.destinations[to], &message);
-                }
-                if route.is_final {
-                    break;
+                for told in outbox.repeats.replace(&message, origin, settings) {
+                    self.tell(&told, outbox);
                 }
             }
-            tally.unrouted += u64::from(!taken);
+            tally.unrouted += u64::from(!self.route(&message, outbox));
         }
+    }
+
+    /// A line of our own about messages that were counted when they came.
+    pub(super) fn tell(&self, told: &Told, outbox: &mut Outbox) {
+        let batch = told.batch();
+        for frame in batch.frames {
+            self.route(&message(&batch, frame, &told.settings), outbox);
+        }
+    }
+
+    /// False: no route takes it.
+    fn route(&self, message: &Message<'_>, outbox: &mut Outbox) -> bool {
+        outbox.next_message();
+        self.index.look_up(message, &mut outbox.candidates);
+        let (mut taken, mut from) = (false, 0);
+        while let Some(at) = outbox.candidates.next(from) {
+            let route = &self.routes[at];
+            from = at + 1;
+            if !route.takes(message, &mut outbox.workspace) {
+                continue;
+            }
+            taken = true;
+            for to in route.to.iter().copied() {
+                outbox.deliver(to, &self.destinations[to], message);
+            }
+            if route.is_final {
+                break;
+            }
+        }
+        taken
     }
 }
 

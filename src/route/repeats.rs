@@ -1,0 +1,243 @@
+//! `last message repeated n times`: on request the repetitions of a message are counted instead of kept.
+//!
+//! Compared are a sender's messages, each with the one before: everything but the timestamp. The first is kept; then one
+//! line tells how many came, when another message comes or [`LONGEST`] has passed, with the header of the last of them. One
+//! repetition alone is kept as it is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Settings;
+use crate::message::{Batch, Fields, Frame, Grammar, Message, Origin, Received, Span};
+
+/// So long nothing is said of a repetition at most.
+const LONGEST: Duration = Duration::from_secs(30);
+/// Of so many senders the last message is known; when there are more all are told of, and it begins anew.
+const MOST: usize = 4096;
+/// Of the text so much is said.
+const QUOTED: usize = 800;
+
+/// What becomes of repetitions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Repetitions {
+    #[default]
+    Keep,
+    /// `last message repeated 3 times`
+    Count,
+    /// `message repeated 3 times: [the text]`
+    CountWithText,
+}
+
+/// The last messages of a thread's senders, by their origin's address.
+#[derive(Default)]
+pub(super) struct Repeats {
+    last: HashMap<usize, Last, foldhash::fast::RandomState>,
+    /// When the first of those that are held is to be told of.
+    due: Option<Instant>,
+}
+
+struct Last {
+    origin: Arc<Origin>,
+    settings: Settings,
+    /// The message as it came last.
+    raw: Vec<u8>,
+    received: Received,
+    is_truncated: bool,
+    repeated: u64,
+    due: Instant,
+}
+
+/// A message that tells of repetitions.
+pub(super) struct Told {
+    raw: Vec<u8>,
+    frame: Frame,
+    origins: [Arc<Origin>; 1],
+    pub settings: Settings,
+    received: Received,
+}
+
+impl Told {
+    pub(super) fn batch(&self) -> Batch<'_> {
+        Batch { arena: &self.raw, frames: std::slice::from_ref(&self.frame), origins: &self.origins, received: &self.received }
+    }
+}
+
+impl Repeats {
+    /// True: the message repeats the one before; it is counted, and nothing else is to be done with it.
+    pub(super) fn takes(&mut self, message: &Message<'_>, origin: &Arc<Origin>) -> bool {
+        let Some(last) = self.last.get_mut(&key(origin)) else { return false };
+        if !last.is_same(message) {
+            return false;
+        }
+        if last.repeated == 0 {
+            last.due = Instant::now() + LONGEST;
+            self.due = Some(self.due.map_or(last.due, |due| due.min(last.due)));
+        }
+        last.repeated += 1;
+        last.remember(message);
+        true
+    }
+
+    /// Remembers a message that is another than the one before; what is to be told of that one, or of all.
+    pub(super) fn replace(&mut self, message: &Message<'_>, origin: &Arc<Origin>, settings: &Settings) -> Vec<Told> {
+        if let Some(last) = self.last.get_mut(&key(origin)) {
+            let told = last.told();
+            last.remember(message);
+            return Vec::from_iter(told);
+        }
+        let told = if self.last.len() < MOST { Vec::new() } else { self.due(true) };
+        let mut last = Last {
+            origin: origin.clone(),
+            settings: *settings,
+            raw: Vec::new(),
+            received: message.received.clone(),
+            is_truncated: false,
+            repeated: 0,
+            due: Instant::now(),
+        };
+        last.remember(message);
+        self.last.insert(key(origin), last);
+        told
+    }
+
+    /// What is to be told of now, or of all.
+    pub(super) fn due(&mut self, all: bool) -> Vec<Told> {
+        let now = Instant::now();
+        if !all && self.due.is_none_or(|due| due > now) {
+            return Vec::new();
+        }
+        let told = self.last.values_mut().filter(|last| last.repeated > 0 && (all || last.due <= now)).filter_map(Last::told);
+        let told = told.collect();
+        if all {
+            self.last.clear();
+        }
+        self.due = self.last.values().filter(|last| last.repeated > 0).map(|last| last.due).min();
+        told
+    }
+
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.due
+    }
+}
+
+/// An origin that is remembered is kept, so no other has its address.
+fn key(origin: &Arc<Origin>) -> usize {
+    Arc::as_ptr(origin).addr()
+}
+
+impl Last {
+    fn remember(&mut self, message: &Message<'_>) {
+        self.raw.clear();
+        self.raw.extend_from_slice(message.raw);
+        (self.received, self.is_truncated) = (message.received.clone(), message.truncated);
+    }
+
+    fn is_same(&self, message: &Message<'_>) -> bool {
+        // Most differ here already.
+        let length = message.fields.message.len();
+        if self.raw.len() < length || self.raw[self.raw.len() - length..] != *message.fields.message {
+            return false;
+        }
+        let (before, now) = (self.fields(), message.fields);
+        Fields { timestamp: now.timestamp, ..before } == now
+    }
+
+    fn fields(&self) -> Fields<'_> {
+        crate::parse::parse(&self.raw, &self.settings.parse)
+    }
+
+    /// What is said of the repetitions since the last time.
+    fn told(&mut self) -> Option<Told> {
+        let count = std::mem::take(&mut self.repeated);
+        let fields = self.fields();
+        // The text runs to the end of the frame.
+        let (start, text) = (self.raw.len() - fields.message.len(), fields.message);
+        let mut raw = self.raw.clone();
+        match (count, self.settings.repetitions) {
+            (0, _) => return None,
+            (1, _) => {}
+            (_, Repetitions::Keep | Repetitions::Count) => {
+                raw.truncate(start);
+                raw.extend_from_slice(format!("last message repeated {count} times").as_bytes());
+            }
+            (_, Repetitions::CountWithText) => {
+                let blank = if fields.grammar != Grammar::Rfc5424 && raw[..start].ends_with(b" ") { " " } else { "" };
+                let said = format!("message repeated {count} times: [{blank}");
+                raw.truncate(start);
+                raw.extend_from_slice(said.as_bytes());
+                raw.extend_from_slice(&text[..text.len().min(QUOTED - blank.len())]);
+                raw.push(b']');
+            }
+        }
+        let frame = Frame { span: Span::new(0, raw.len()), origin: 0, truncated: self.is_truncated };
+        let origins = [self.origin.clone()];
+        Some(Told { raw, frame, origins, settings: self.settings, received: self.received.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Zone;
+    use crate::queue::{Bounds, Linger, Queue, WhenFull};
+    use crate::route::{Destination, Envelope, Outbox, Pipeline, Route, Tally};
+    use crate::template::{Escaping, Format, Template};
+
+    fn pipeline() -> Arc<Pipeline> {
+        let queue = Arc::new(Queue::new(Bounds::new(1 << 20, WhenFull::Block)));
+        let format = Format::template(Template::compile("{hostname} {syslogtag}{msg}", Escaping::Nothing).expect("a template"));
+        let destination =
+            Destination { name: "out".into(), place: String::new(), queue, format, address: None, envelope: Envelope::Line };
+        let route = Route { selector: None, condition: None, to: [0].into(), is_final: false };
+        Arc::new(Pipeline::new(vec![route], vec![destination]))
+    }
+
+    /// The lines that messages of senders become: `(sender, message)`.
+    fn lines(repetitions: Repetitions, messages: &[(usize, &str)]) -> Vec<String> {
+        let pipeline = pipeline();
+        let mut outbox = Outbox::new(pipeline.clone());
+        let origins =
+            ["10.0.0.1", "10.0.0.2"].map(|peer| Arc::new(Origin::new("in".into(), peer.parse().ok(), "here", Zone::Local)));
+        let (settings, received) = (Settings { repetitions, ..Settings::default() }, Received::now());
+        for (origin, text) in messages {
+            let frame = Frame { span: Span::new(0, text.len()), origin: *origin as u32, truncated: false };
+            let batch = Batch { arena: text.as_bytes(), frames: &[frame], origins: &origins, received: &received };
+            pipeline.process(&batch, &settings, &mut outbox, &mut Tally::default());
+        }
+        outbox.tell_repeats(true);
+        outbox.flush();
+        let queue = &pipeline.destinations[0].queue;
+        let mut chunks = Vec::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        assert!(runtime.block_on(queue.look(&mut chunks, Linger::not_at_all(), usize::MAX)));
+        let texts = chunks.iter().map(|chunk| String::from_utf8_lossy(&chunk.bytes).into_owned());
+        texts.collect::<String>().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn repetitions_are_counted_for_each_sender() {
+        let messages = [
+            (0, "<13>Nov 21 10:14:15 web1 app[1]: same"),
+            (0, "<13>Nov 21 10:14:16 web1 app[1]: same"),
+            (1, "<13>Nov 21 10:14:16 web2 app[1]: same"),
+            (0, "<13>Nov 21 10:14:17 web1 app[1]: same"),
+            (0, "<13>Nov 21 10:14:18 web1 app[1]: other"),
+            (0, "<13>Nov 21 10:14:19 web1 app[1]: other"),
+            (0, "<11>Nov 21 10:14:20 web1 app[1]: other"),
+            (1, "<13>1 - web2 app 1 - - same"),
+            (1, "<13>1 2026-11-21T10:14:16Z web2 app 1 - - same"),
+            (1, "<13>1 - web2 app 1 - - same"),
+        ];
+        let common = ["web1 app[1]: same", "web2 app[1]: same"];
+        let rest = ["web1 app[1]: other", "web1 app[1]: other", "web1 app[1]: other", "web2 app[1]same"];
+        let count = lines(Repetitions::Count, &messages);
+        let told = ["web1 app[1]: last message repeated 2 times"];
+        assert_eq!(count, [&common[..], &told, &rest, &["web2 app[1]last message repeated 2 times"]].concat());
+        let with_text = lines(Repetitions::CountWithText, &messages);
+        let told = ["web1 app[1]: message repeated 2 times: [ same]"];
+        assert_eq!(with_text, [&common[..], &told, &rest, &["web2 app[1]message repeated 2 times: [same]"]].concat());
+        assert_eq!(lines(Repetitions::Keep, &messages).len(), messages.len());
+    }
+}
