@@ -264,6 +264,12 @@ fn outputs(
                 scope.scope.error(span, format!("an output is called `{}` already", plan.name));
                 continue;
             }
+            let is_beside = |other: &&output::Plan| (other.kind, &other.place) == (plan.kind, &plan.place);
+            if let Some(other) = plans.iter().find(is_beside).filter(|other| other.is_alone || plan.is_alone) {
+                scope
+                    .scope
+                    .error(span, format!("`{}` writes to the same path; with `rotate` or `seal` only one may", other.name));
+            }
             plans.push(plan);
         }
     }

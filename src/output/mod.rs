@@ -142,6 +142,8 @@ pub struct Plan {
     pub form: String,
     /// Two of the same kind and print deliver in the same way.
     pub print: String,
+    /// Nobody else may write where it writes.
+    pub is_alone: bool,
     pub make: Make,
 }
 
@@ -162,6 +164,7 @@ impl Plan {
             shed_above: 1.0,
             form: String::new(),
             print: String::new(),
+            is_alone: false,
             make,
         }
     }

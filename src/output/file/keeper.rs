@@ -147,10 +147,17 @@ impl Work {
     }
 
     fn seal(&self) {
-        while let Some(store) = self.store.upgrade() {
-            if self.stop.load(Ordering::Relaxed) || !locked(&store).seal_one() {
-                return;
-            }
+        self.one_by_one(Store::seal_from);
+    }
+
+    /// Does something to each of the open files for which it is due, and lets deliveries go in between.
+    fn one_by_one(&self, from: fn(&mut Store, usize) -> Option<usize>) {
+        let mut next = 0;
+        while let Some(store) = self.store.upgrade()
+            && !self.stop.load(Ordering::Relaxed)
+        {
+            let Some(following) = from(&mut locked(&store), next) else { return };
+            next = following;
             drop(store);
             std::thread::sleep(BREATH);
         }
@@ -160,7 +167,8 @@ impl Work {
     fn look(&self) {
         let (Some(rotation), Some(names)) = (&self.settings.rotation, &self.settings.names) else { return };
         let Ok(folder) = Folder::open(&self.settings.base) else { return };
-        self.turn();
+        // Even where nothing comes to be written.
+        self.one_by_one(Store::close_stale_from);
         let mut work = Look { folder: &folder, to_pack: Vec::new(), total: 0, kept: Vec::new() };
         let mut folders = vec![(Vec::new(), 0)];
         while let Some((below, depth)) = folders.pop() {
@@ -176,13 +184,6 @@ impl Work {
             self.remove_oldest(&mut work, most);
         }
         self.pack(work.to_pack, rotation.packing);
-    }
-
-    /// Open files of the last period are closed even where nothing comes to be written.
-    fn turn(&self) {
-        if let Some(store) = self.store.upgrade() {
-            locked(&store).turn(Utc::now());
-        }
     }
 
     /// Looks through one folder; the folders in it.

@@ -28,6 +28,8 @@ pub(super) struct Open {
     pub failed: bool,
     /// It cannot be closed for good, and is not tried before this.
     pub stuck: Option<Instant>,
+    /// It is of a period that is over.
+    pub is_stale: bool,
     pub chain: Option<Chain>,
 }
 

@@ -120,19 +120,25 @@ impl Store {
         self.place.forget();
     }
 
-    /// Seals the next file with lines that are not. False: there is none.
-    pub(super) fn seal_one(&mut self) -> bool {
-        let open = self.slots.iter_mut().find(|open| open.chain.as_ref().is_some_and(Chain::is_to_be_sealed));
-        open.map(Open::seal).is_some()
+    /// Seals the first file from this slot on with lines that are not; where to go on. None: there is none.
+    pub(super) fn seal_from(&mut self, first: usize) -> Option<usize> {
+        let mut slots = self.slots.iter_mut().enumerate().skip(first);
+        let (slot, open) = slots.find(|(_, open)| open.chain.as_ref().is_some_and(Chain::is_to_be_sealed))?;
+        open.seal();
+        Some(slot + 1)
     }
 
-    /// A file of a period that is over is closed for good, where nobody writes to it.
+    /// The same, closing for good what is of a period that is over.
+    pub(super) fn close_stale_from(&mut self, first: usize) -> Option<usize> {
+        self.turn(Utc::now());
+        let slot = (first..self.slots.len()).find(|slot| self.slots[*slot].is_stale)?;
+        self.rotate(slot);
+        Some(slot + 1)
+    }
+
+    /// A file of a period that is over and that nobody writes to is closed for good.
     pub(super) fn close_for_good(&mut self, path: &[u8]) {
-        if let Some(slot) = self.by_path.get(path).copied() {
-            let modified = self.slots[slot].file.metadata().and_then(|data| data.modified());
-            if modified.is_ok_and(|modified| self.is_of_the_past(modified)) {
-                self.rotate(slot);
-            }
+        if self.by_path.contains_key(path) {
             return;
         }
         let Ok(name) = self.place.below(path) else { return };
@@ -157,14 +163,14 @@ impl Store {
         self.period.is_some_and(|period| DateTime::<Utc>::from(modified) < period.start)
     }
 
-    /// Files of the last period are closed for good.
-    pub(super) fn turn(&mut self, now: DateTime<Utc>) {
+    /// Open files of the last period are closed for good before anything more is written to them.
+    fn turn(&mut self, now: DateTime<Utc>) {
         let Some(every) = self.settings.rotation.as_ref().and_then(|rotation| rotation.every) else { return };
         if self.period.is_some_and(|period| period.holds(now)) {
             return;
         }
         if self.period.replace(Period::around(now, every)).is_some() {
-            (0..self.slots.len()).for_each(|slot| self.rotate(slot));
+            self.slots.iter_mut().for_each(|open| open.is_stale = open.size > 0);
         }
     }
 
@@ -188,7 +194,7 @@ impl Store {
             Ok(Found { file, size, .. }) => {
                 let chain = self.chain(&name, &file);
                 let open = &mut self.slots[slot];
-                (open.file, open.size, open.chain, open.stuck) = (file, size, chain, None);
+                (open.file, open.size, open.chain, open.stuck, open.is_stale) = (file, size, chain, None, false);
             }
             Err(error) => {
                 self.slots[slot].stuck = Some(Instant::now() + PATIENCE);
@@ -322,6 +328,7 @@ impl Store {
             used: true,
             failed: false,
             stuck: None,
+            is_stale: false,
         });
         self.by_path.insert(path.into(), slot);
         if self.is_of_the_past(found.modified) {
@@ -363,6 +370,9 @@ impl Store {
         self.written += self.touched.len();
         let limit = self.settings.rotation.as_ref().and_then(|rotation| rotation.size).unwrap_or(u64::MAX);
         for slot in std::mem::take(&mut self.touched) {
+            if self.slots[slot].is_stale {
+                self.rotate(slot);
+            }
             loop {
                 let open = &mut self.slots[slot];
                 let room = if open.is_stuck() { u64::MAX } else { limit.saturating_sub(open.size) };
