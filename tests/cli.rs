@@ -45,6 +45,21 @@ fn wrong_usage_is_64_and_says_what_is_meant() {
     assert_eq!(penstock(&["--version"]).status.code(), Some(0));
 }
 
+/// What the help, the manual page and the completions of some shells say of it.
+#[test]
+fn every_command_and_option_has_a_line_of_help() {
+    let (mut open, mut seen) = (vec![penstock::cli::command()], 0);
+    while let Some(command) = open.pop() {
+        seen += 1;
+        assert!(command.get_about().is_some(), "{}", command.get_name());
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+        }
+        open.extend(command.get_subcommands().cloned());
+    }
+    assert!(seen >= 17, "{seen} commands were seen");
+}
+
 #[test]
 fn a_wrong_configuration_is_78_with_its_place() {
     let (_folder, path) = config(&GOOD.replace("hostname}", "hostnam}").replace("[\"nowhere\"]", "[\"nowere\"]"));

@@ -30,7 +30,7 @@ const DAY: Duration = Duration::from_secs(86400);
 /// `ub-common-name` (RFC 5280, appendix A.1).
 const LONGEST_COMMON_NAME: usize = 64;
 
-/// Make certificates, and show their fingerprints
+/// Makes certificates, and shows their fingerprints
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]

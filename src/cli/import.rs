@@ -23,6 +23,7 @@ enum From {
     /// The result goes to stdout, with a comment for each statement that it comes from. What became of each is said on stderr:
     /// carried over, carried over with a difference, not carried over.
     Rsyslog {
+        /// The main file
         #[arg(value_name = "FILE", default_value = "/etc/rsyslog.conf")]
         file: PathBuf,
         /// Writes the result there, which must not exist yet

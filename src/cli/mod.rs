@@ -13,14 +13,14 @@ mod verify;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, Errors, Loaded, Plan};
 
 /// Where the configuration is when nobody says otherwise.
 const CONFIG: &str = "/etc/penstock/penstock.toml";
 
-/// A syslog server and relay.
+/// Syslog server and relay.
 #[derive(Debug, Parser)]
 #[command(name = "penstock", version, about, disable_help_subcommand = true)]
 struct Cli {
@@ -31,6 +31,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Cert(cert::Arguments),
+    /// Says all that is wrong with the configuration, each with its place
+    ///
+    /// No socket is opened. It exits with 78 where anything is wrong; what is probably not meant is a warning.
     Check(ConfigFile),
     Explain(explain::Arguments),
     Import(import::Arguments),
@@ -105,6 +108,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// The command line's definition: the manual page and the shells' completions are made from it.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Help and version are no errors.

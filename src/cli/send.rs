@@ -30,7 +30,7 @@ use link::Links;
 use pace::Pace;
 use text::Texts;
 
-/// Send messages, to try things out or as load
+/// Sends messages, to try things out or as load
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The text; `{seq}` in it is the message's number. Lines of stdin where none is given
