@@ -110,3 +110,12 @@ fn code(line: &str) -> String {
     }
     parts.iter().enumerate().map(|(at, part)| if at % 2 == 1 { format!("\\fB{part}\\fR") } else { (*part).to_owned() }).collect()
 }
+
+/// What is written into docs/configuration.md has to have a form here.
+#[test]
+fn every_page_can_be_made() {
+    let (program, configuration) = (program("2026-11-21"), configuration("2026-11-21"));
+    assert!(program.is_ok_and(|page| page.contains(".SS \"penstock queue export\"")));
+    assert_eq!(configuration.as_ref().err(), None);
+    assert!(configuration.is_ok_and(|page| page.contains(".SH \"[server]\"") && page.contains("\\fB[[output.file]]\\fR")));
+}
