@@ -143,8 +143,7 @@ fn without_apache(text: &str) -> String {
     let ends = |line: &&str| line.trim() == "END OF TERMS AND CONDITIONS";
     let (mut out, mut at) = (Vec::new(), 0);
     while at < lines.len() {
-        let length =
-            lines[at..].iter().position(|line| ends(line)).filter(|_| lines[at].trim() == "Apache License" && begins(at));
+        let length = lines[at..].iter().position(ends).filter(|_| lines[at].trim() == "Apache License" && begins(at));
         match length {
             Some(_) => out.push("(The Apache License, Version 2.0: /usr/share/common-licenses/Apache-2.0)"),
             None => out.push(lines[at]),

@@ -14,6 +14,8 @@ pub fn sections(markdown: &str) -> Result<String, String> {
             continue;
         } else if let Some(heading) = first.strip_prefix("## ") {
             out.push_str(&format!(".SH {}\n", quoted(&titled(heading))));
+        } else if let Some(heading) = first.strip_prefix("### ") {
+            out.push_str(&format!(".SS {}\n", quoted(&heading.replace('`', ""))));
         } else if first.starts_with("```") {
             begin_paragraph(&mut out);
             out.push_str(".RS 4\n.nf\n");
@@ -43,7 +45,7 @@ pub fn sections(markdown: &str) -> Result<String, String> {
 
 /// A section begins one, too.
 fn begin_paragraph(out: &mut String) {
-    if !out.lines().last().is_some_and(|last| last.starts_with(".SH")) {
+    if !out.lines().last().is_some_and(|last| last.starts_with(".S")) {
         out.push_str(".PP\n");
     }
 }
@@ -137,5 +139,5 @@ fn a_table_is_a_list_of_terms() {
 
 #[test]
 fn what_has_no_form_is_refused() {
-    assert!(sections("text `open\n").is_err() && sections("> quoted\n").is_err() && sections("### deep\n").is_err());
+    assert!(sections("text `open\n").is_err() && sections("> quoted\n").is_err() && sections("#### deep\n").is_err());
 }
