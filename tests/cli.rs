@@ -104,6 +104,36 @@ fn what_an_output_cannot_mean_is_an_error_at_its_place() {
 }
 
 #[test]
+fn what_rotation_cannot_mean_is_an_error_at_its_place() {
+    let base = GOOD.replace("path = \"/tmp/never/{hostname}.log\"", "PATH");
+    for (lines, expected) in [
+        ("path = \"/l/{hostname}.log\"\nrotate = { keep = 3 }", "closes no file: say `size` or `every`"),
+        ("path = \"/l/{hostname}\"\nrotate = { every = \"day\" }", "must not end in a field"),
+        ("path = \"/l/x.log\"\nrotate = { size = 10 }", "a file has at least 4 KiB"),
+        ("path = \"/l/x.log\"\nrotate = { every = \"dya\" }", "`day`"),
+        (
+            "path = \"/l/x.log\"\nrotate = { every = \"day\", severity = { debug = { keep = 1 } } }",
+            "only where `path` has `{severity}`",
+        ),
+        ("path = \"/l/{severity}.log\"\nrotate = { every = \"day\", severity = { debgu = {} } }", "did you mean `debug`?"),
+        ("path = \"/l/x.log\"\nseal = { key = \"/no/such/key\" }", "/no/such/key: No such file"),
+        ("path = \"/l/x.log\"\nseal = { key = \"/dev/null\", every = \"1ms\" }", "ten times a second at most"),
+        (
+            "path = \"/l/x.log\"\nrotate = { every = \"day\" }\n[[output.file]]\nname = \"more\"\npath = \"/l/x.log\"",
+            "`files` writes to the same path",
+        ),
+    ] {
+        let (_folder, path) = config(&base.replace("PATH", lines));
+        let output = penstock(&["check", "--config", &path]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.code() == Some(78) && text.contains(expected) && text.contains(&format!("{path}:")),
+            "{lines}: {text}"
+        );
+    }
+}
+
+#[test]
 fn every_file_of_conf_d_is_read_in_order() {
     let (folder, path) = config(GOOD);
     std::fs::create_dir(folder.path().join("conf.d")).expect("a folder");
@@ -175,7 +205,7 @@ fn import_says_what_became_of_each_statement() {
         "carried over (4):",
         "rsyslog.conf:3: -/var/log/auth.log\n      output `auth`",
         "carried over with a difference (2):",
-        "rsyslog.conf:5: $RepeatedMsgReduction on\n      repeated messages are kept as they are",
+        "rsyslog.conf:5: $RepeatedMsgReduction on\n      repetitions are counted for each sender",
         "not carried over (1):",
         "rsyslog.conf:4: :ommysql:localhost,db,user,pw\n      there is no counterpart to the output `ommysql`",
     ] {

@@ -36,6 +36,8 @@ pub(super) const MAGIC: &str = "penstock-chain-1";
 /// Octets of a line's hash that are noted: enough to find the line; what proves anything is the seal.
 pub(super) const NOTED: usize = 4;
 const EVERY: Duration = Duration::from_secs(10);
+/// Each seal waits for the disk.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 /// `seal = { … }`, as written.
 #[derive(Debug, serde::Deserialize)]
@@ -43,7 +45,7 @@ const EVERY: Duration = Duration::from_secs(10);
 pub struct SealConfig {
     /// PEM: an Ed25519 key in PKCS#8.
     key: Spanned<PathBuf>,
-    every: Option<Period>,
+    every: Option<Spanned<Period>>,
 }
 
 /// As run.
@@ -63,9 +65,12 @@ impl fmt::Debug for Seal {
 
 impl Seal {
     pub(super) fn of(config: &SealConfig, scope: &mut OutputScope<'_, '_>) -> Option<Arc<Self>> {
+        if let Some(every) = config.every.as_ref().filter(|every| every.as_ref().0 < SHORTEST) {
+            scope.scope.error(every.span(), "files are sealed ten times a second at most");
+        }
         let der = signing_key(&config.key).map_err(|(span, what)| scope.scope.error(span, what)).ok()?;
         let path = config.key.as_ref();
-        let seal = Self::with_key(&der, path.clone(), config.every.map_or(EVERY, |every| every.0));
+        let seal = Self::with_key(&der, path.clone(), config.every.as_ref().map_or(EVERY, |every| every.as_ref().0));
         if seal.is_none() {
             let what = format!("{} is no Ed25519 key (`openssl genpkey -algorithm ed25519`)", path.display());
             scope.scope.error(config.key.span(), what);

@@ -122,12 +122,15 @@ impl Work {
                 let due = if asked { looked + rest } else { looked + LOOK };
                 self.period(looked).map_or(due, |period| due.min(period.end.max(looked + rest)))
             });
-            let until_look = (look - now).to_std().unwrap_or_default();
+            let until_look = match self.settings.rotation {
+                Some(_) => (look - now).to_std().unwrap_or_default(),
+                None => LOOK,
+            };
             let until_seal = self.settings.seal.as_ref().map(|seal| seal.every.saturating_sub(sealed.elapsed()));
             if until_seal.is_some_and(|left| left.is_zero()) {
                 self.seal();
                 sealed = Instant::now();
-            } else if until_look.is_zero() && self.settings.rotation.is_some() {
+            } else if until_look.is_zero() {
                 let started = Instant::now();
                 self.look();
                 (looked, asked, rest) = (Some(Utc::now()), false, (started.elapsed() * REST).max(SHORTEST_REST));
@@ -247,17 +250,18 @@ impl Work {
         let mut whole: Option<Vec<u8>> = None;
         for closed in &mut family.closed {
             if whole.as_ref() == Some(&closed.plain) {
-                self.remove(work.folder, closed);
+                closed.is_removed = true;
+                self.remove_file(work.folder, &closed.name);
             }
             whole = Some(closed.plain.clone());
         }
         family.closed.retain(|closed| !closed.is_removed);
         let keep = rotation.keep(family.severity);
         work.total += family.size;
-        for (i, mut closed) in family.closed.into_iter().enumerate() {
+        for (i, closed) in family.closed.into_iter().enumerate() {
             let is_old = keep.time.is_some_and(|time| (now - closed.when.0).to_std().is_ok_and(|age| age > time));
             if is_old || keep.files.is_some_and(|most| i >= most as usize) {
-                self.remove(work.folder, &mut closed);
+                self.remove(work.folder, &closed);
                 continue;
             }
             work.total += closed.size;
@@ -273,33 +277,36 @@ impl Work {
     fn remove_oldest(&self, work: &mut Look<'_>, most: u64) {
         let mut kept = std::mem::take(&mut work.kept);
         kept.sort_by_key(|closed| closed.when);
-        for mut closed in kept {
+        for closed in kept {
             if work.total <= most {
                 break;
             }
-            self.remove(work.folder, &mut closed);
+            self.remove(work.folder, &closed);
             work.total -= closed.size;
             work.to_pack.retain(|name| *name != closed.name);
         }
     }
 
-    fn remove(&self, folder: &Folder, closed: &mut Closed) {
-        closed.is_removed = true;
-        let chain = with(&closed.plain, names::CHAIN);
-        for name in [with(&closed.name, ""), chain].into_iter().flatten() {
-            if self.is_immutable()
-                && let Ok(file) = folder.read(&name)
-            {
-                // Where it does not help, the removal says why.
-                let _ = protect(&file, Protection::Nothing);
+    /// A file goes, and its chain with it.
+    fn remove(&self, folder: &Folder, closed: &Closed) {
+        self.remove_file(folder, &closed.name);
+        self.remove_file(folder, &[&closed.plain, names::CHAIN.as_bytes()].concat());
+    }
+
+    fn remove_file(&self, folder: &Folder, name: &[u8]) {
+        let Ok(name) = with(name, "") else { return };
+        if self.is_immutable()
+            && let Ok(file) = folder.read(&name)
+        {
+            // Where it does not help, the removal says why.
+            let _ = protect(&file, Protection::Nothing);
+        }
+        match folder.remove(&name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let name = name.to_string_lossy();
+                warn_limited!(self.said, "{name} is not kept any more, and cannot be removed: {}", reason(&error));
             }
-            match folder.remove(&name) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    let name = name.to_string_lossy();
-                    warn_limited!(self.said, "{name} is not kept any more, and cannot be removed: {}", reason(&error));
-                }
-                _ => {}
-            }
+            _ => {}
         }
     }
 

@@ -199,3 +199,32 @@ fn a_chain_that_begins_later_says_what_it_does_not_cover() {
     let verdict = verify(&log.folder.path().join("y.log"), &log.key).expect("a verdict");
     assert_eq!(verdict.finding.as_deref(), Some("the chain is that of another file: x.log"));
 }
+
+/// No octet of what is sealed can change unnoticed, and none of a chain can do harm.
+#[test]
+fn every_octet_counts() {
+    let log = Log::new();
+    log.write(0..12, 5, true);
+    let text = fs::read(log.path()).expect("a file");
+    for at in 0..text.len() {
+        let mut other = text.clone();
+        other[at] ^= 1;
+        fs::write(log.path(), &other).expect("written");
+        assert!(log.verdict().finding.is_some(), "{at}");
+    }
+    fs::write(log.path(), &text).expect("written");
+    let chain = fs::read(chain_of(&log.path())).expect("a chain");
+    for at in 0..chain.len() {
+        for mask in [1, 0x80] {
+            let mut other = chain.clone();
+            other[at] ^= mask;
+            fs::write(chain_of(&log.path()), &other).expect("written");
+            // An error, a remark or a finding; the last seal's own text is all that may be lost without one.
+            let verdict = verify(&log.path(), &log.key);
+            assert!(
+                !verdict.is_ok_and(|verdict| verdict.sealed == 12 && verdict.remarks.is_empty() && verdict.finding.is_none()),
+                "{at}"
+            );
+        }
+    }
+}
