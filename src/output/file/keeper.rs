@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use chrono::{DateTime, Utc};
 
 use super::Settings;
-use super::names::{self, Names, with};
+use super::names::{self, Closing, Names, with};
 use super::pack::pack;
 use super::period::Period;
 use super::rotation::{Packing, Rotation};
@@ -105,7 +105,7 @@ struct Closed {
     name: Vec<u8>,
     /// As it was called before it was packed: its chain's name begins so.
     plain: Vec<u8>,
-    when: (DateTime<Utc>, u32),
+    when: Closing,
     size: u64,
     is_packed: bool,
     is_removed: bool,

@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::path::Path;
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, SubsecRound, Utc};
 use regex::bytes::Regex;
 
 use super::place::FALL_BACK;
@@ -22,10 +22,21 @@ pub(super) const CHAIN: &str = ".chain";
 /// So many files of one name are closed in a second at most.
 const MOST: u32 = 10_000;
 
-/// A file's last name; the first that nothing has, packed or not.
-pub(super) fn last(name: &CStr, now: DateTime<Utc>, has: impl Fn(&CStr) -> io::Result<bool>) -> io::Result<CString> {
+/// When a file was closed for good, and which of those of the same second it is.
+pub(super) type Closing = (DateTime<Utc>, u32);
+
+/// A file's last name: the first behind the one before that nothing has, packed or not.
+pub(super) fn last(
+    name: &CStr,
+    now: DateTime<Utc>,
+    before: Option<Closing>,
+    has: impl Fn(&CStr) -> io::Result<bool>,
+) -> io::Result<(CString, Closing)> {
+    let now = now.trunc_subsecs(0);
     let stamp = now.format(STAMP).to_string();
-    for number in 1..MOST {
+    // A number that has become free again is not the next one.
+    let first = before.filter(|(moment, _)| *moment == now).map_or(1, |(_, number)| number + 1);
+    for number in first..MOST {
         let mut last = [name.to_bytes(), b"-", stamp.as_bytes()].concat();
         if number > 1 {
             last.extend_from_slice(format!("-{number}").as_bytes());
@@ -35,14 +46,14 @@ pub(super) fn last(name: &CStr, now: DateTime<Utc>, has: impl Fn(&CStr) -> io::R
             is_free &= !has(&with(&last, ending)?)?;
         }
         if is_free {
-            return with(&last, "");
+            return Ok((with(&last, "")?, (now, number)));
         }
     }
     Err(io::Error::other("too many files of one second"))
 }
 
 /// `20261121T000000Z-2`: when, and which of that second.
-pub(super) fn closed(text: &[u8]) -> Option<(DateTime<Utc>, u32)> {
+pub(super) fn closed(text: &[u8]) -> Option<Closing> {
     let text = std::str::from_utf8(text).ok()?;
     let (stamp, number) = text.split_at_checked("20261121T000000Z".len())?;
     let moment = NaiveDateTime::parse_from_str(stamp, STAMP).ok()?.and_utc();
@@ -70,8 +81,7 @@ pub(super) struct Names {
 pub(super) struct Name<'n> {
     /// What the file is, or was, called while it is written.
     pub live: &'n [u8],
-    /// When it was closed for good, and which of those of the same second it is.
-    pub closed: Option<(DateTime<Utc>, u32)>,
+    pub closed: Option<Closing>,
     pub is_packed: bool,
     /// A file that was being packed when the server ended.
     pub is_partial: bool,
@@ -174,7 +184,11 @@ mod tests {
     fn one_second_has_as_many_names_as_it_needs() {
         let now = "2026-11-21T00:00:00.7Z".parse().expect("a moment");
         let taken = [c"a.log-20261121T000000Z", c"a.log-20261121T000000Z-2.zst"];
-        let name = last(c"a.log", now, |name| Ok(taken.contains(&name))).expect("a name");
-        assert_eq!(name.as_c_str(), c"a.log-20261121T000000Z-3");
+        let next = |before| last(c"a.log", now, before, |name| Ok(taken.contains(&name))).expect("a name");
+        let (name, closing) = next(None);
+        assert_eq!((name.as_c_str(), closing.1), (c"a.log-20261121T000000Z-3", 3));
+        // Those before it may be gone by now.
+        assert_eq!(next(Some((closing.0, 9))).0.as_c_str(), c"a.log-20261121T000000Z-10");
+        assert_eq!(next(Some(("2026-11-20T00:00:00Z".parse().expect("a moment"), 9))).1.1, 3);
     }
 }

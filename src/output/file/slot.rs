@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::time::Instant;
 
 use super::chain::Chain;
+use super::names::Closing;
 use crate::queue::Chunk;
 use crate::sys::reason;
 
@@ -30,6 +31,8 @@ pub(super) struct Open {
     pub stuck: Option<Instant>,
     /// It is of a period that is over.
     pub is_stale: bool,
+    /// Of the one before it.
+    pub closed: Option<Closing>,
     pub chain: Option<Chain>,
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use chrono::{DateTime, Utc};
 
 use super::chain::Chain;
-use super::names;
+use super::names::{self, Closing};
 use super::period::Period;
 use super::place::{FALL_BACK, Found, NoFile, Place};
 use super::slot::Open;
@@ -151,7 +151,7 @@ impl Store {
             if let Some(mut chain) = self.chain(&name, &file) {
                 chain.seal(&file)?;
             }
-            self.give_away(&name, &file).map(drop)
+            self.give_away(&name, &file, None).map(drop)
         });
         match result {
             Err(error) if error.kind() != io::ErrorKind::NotFound => self.say_stuck(&name, &error),
@@ -181,20 +181,22 @@ impl Store {
             return;
         }
         open.seal();
-        let name = open.name.clone();
+        let (name, before) = (open.name.clone(), open.closed);
         let file = self.slots[slot].file.try_clone();
         let result = file.and_then(|file| {
-            let last = self.give_away(&name, &file)?;
-            self.place.make(&name).inspect_err(|_| {
+            let (last, closing) = self.give_away(&name, &file, before)?;
+            let made = self.place.make(&name).inspect_err(|_| {
                 // As before, then.
                 let _ = self.place.folder().and_then(|folder| folder.rename(&last, &name));
-            })
+            });
+            made.map(|found| (found, closing))
         });
         match result {
-            Ok(Found { file, size, .. }) => {
+            Ok((Found { file, size, .. }, closing)) => {
                 let chain = self.chain(&name, &file);
                 let open = &mut self.slots[slot];
-                (open.file, open.size, open.chain, open.stuck, open.is_stale) = (file, size, chain, None, false);
+                (open.file, open.size, open.chain, open.closed) = (file, size, chain, Some(closing));
+                (open.stuck, open.is_stale) = (None, false);
             }
             Err(error) => {
                 self.slots[slot].stuck = Some(Instant::now() + PATIENCE);
@@ -209,10 +211,10 @@ impl Store {
     }
 
     /// Renames a file, and its chain, to what it is called from now on.
-    fn give_away(&mut self, name: &CStr, file: &File) -> io::Result<CString> {
+    fn give_away(&mut self, name: &CStr, file: &File, before: Option<Closing>) -> io::Result<(CString, Closing)> {
         let immutable = self.settings.rotation.as_ref().is_some_and(|rotation| rotation.immutable);
         let folder = self.place.folder()?;
-        let last = names::last(name, Utc::now(), |name| folder.has(name))?;
+        let (last, closing) = names::last(name, Utc::now(), before, |name| folder.has(name))?;
         if immutable {
             protect(file, Protection::Nothing)?;
         }
@@ -224,7 +226,7 @@ impl Store {
             tracing::error!("the chain of {name} cannot follow it: {}", reason(&error));
         }
         self.rotated += 1;
-        Ok(last)
+        Ok((last, closing))
     }
 
     fn chain(&mut self, name: &CStr, file: &File) -> Option<Chain> {
@@ -329,6 +331,7 @@ impl Store {
             failed: false,
             stuck: None,
             is_stale: false,
+            closed: None,
         });
         self.by_path.insert(path.into(), slot);
         if self.is_of_the_past(found.modified) {
