@@ -190,6 +190,61 @@ fn the_log_has_the_journals_priorities_under_systemd() {
 }
 
 #[test]
+fn unit_says_what_the_configuration_needs() {
+    let (_folder, path) = config(&GOOD.replace("/tmp/never/{hostname}.log", "/var/log/penstock/{hostname}.log"));
+    let output = penstock(&["unit", "--config", &path]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.ends_with("# Nothing.\n"), "{said}");
+    let more = r#"
+[[input.unix]]
+listen = "/run/systemd/journal/syslog"
+[[input.kmsg]]
+[[output.file]]
+name = "syslog"
+path = "/var/log/syslog"
+group = "adm"
+[[output.file]]
+name = "tree"
+path = "/srv/all logs/{hostname}.log"
+[[output.users]]
+name = "all"
+to = ["*"]
+"#;
+    let (_folder, path) =
+        config(&format!("{GOOD}{more}").replace("/tmp/never/{hostname}.log", "/var/log/penstock/{hostname}.log"));
+    let output = penstock(&["unit", "--config", &path]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines: Vec<&str> = said.lines().skip(2).collect();
+    assert_eq!(
+        lines,
+        [
+            "#$ [ -e /var/log/syslog ] || install -m 640 /dev/null /var/log/syslog; chown penstock:adm /var/log/syslog",
+            "#$ install -d '/srv/all logs'; chgrp penstock '/srv/all logs'; chmod g+w '/srv/all logs'",
+            "[Unit]",
+            "Requires=syslog.socket",
+            "[Service]",
+            "ReadWritePaths=\"/srv/all logs\"",
+            "ReadWritePaths=\"/var/log\"",
+            "SupplementaryGroups=adm tty",
+            "AmbientCapabilities=CAP_SYSLOG",
+            "CapabilityBoundingSet=CAP_SYSLOG",
+            "ProtectKernelLogs=no",
+            "ProcSubset=all",
+            "ProtectProc=default",
+            "PrivateDevices=no",
+            "DevicePolicy=closed",
+            "DeviceAllow=/dev/kmsg r",
+            "DeviceAllow=char-pts rw",
+            "DeviceAllow=char-tty rw",
+            "DeviceAllow=char-ttyS rw",
+            "[Install]",
+            "Alias=syslog.service",
+        ],
+        "{said}"
+    );
+}
+
+#[test]
 fn import_says_what_became_of_each_statement() {
     let folder = tempfile::tempdir().expect("a folder");
     let (from, to) = (folder.path().join("rsyslog.conf"), folder.path().join("penstock.toml"));

@@ -42,7 +42,9 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Failure> {
         None => print!("{}", imported.toml),
     }
     eprint!("{}", imported.report);
-    check(&imported.toml)
+    check(&imported.toml)?;
+    eprintln!("what the unit lacks for it: `penstock unit --config FILE`");
+    Ok(())
 }
 
 fn write(path: &PathBuf, text: &str) -> std::io::Result<()> {

@@ -8,6 +8,7 @@ mod log;
 mod queue;
 mod run;
 mod send;
+mod unit;
 mod verify;
 
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ enum Command {
     Queue(queue::Arguments),
     Run(run::Arguments),
     Send(send::Arguments),
+    /// Prints what penstock.service lacks for a configuration, as a drop-in for it
+    Unit(ConfigFile),
     Verify(verify::Arguments),
 }
 
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Queue(arguments) => queue::main(&arguments),
         Command::Run(arguments) => run::main(&arguments),
         Command::Send(arguments) => send::main(&arguments),
+        Command::Unit(arguments) => unit::main(&arguments),
         Command::Verify(arguments) => verify::main(&arguments),
     };
     match result {

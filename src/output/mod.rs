@@ -142,6 +142,8 @@ pub struct Plan {
     pub form: String,
     /// Two of the same kind and print deliver in the same way.
     pub print: String,
+    /// Whom its files belong to, as written.
+    pub group: Option<String>,
     /// Nobody else may write where it writes.
     pub is_alone: bool,
     pub make: Make,
@@ -164,6 +166,7 @@ impl Plan {
             shed_above: 1.0,
             form: String::new(),
             print: String::new(),
+            group: None,
             is_alone: false,
             make,
         }

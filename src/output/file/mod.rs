@@ -133,6 +133,7 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
         address: path,
         form: settings.base.display().to_string(),
         print: format!("{settings:?}"),
+        group: config.group.as_ref().map(|group| group.as_ref().clone()),
         is_alone: settings.rotation.is_some() || settings.seal.is_some(),
         ..Plan::of(
             format?,
