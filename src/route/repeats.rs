@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Settings;
-use crate::message::{Batch, Fields, Frame, Grammar, Message, Origin, Received, Span};
+use crate::message::{Batch, Fields, Frame, Message, Origin, Received, Span};
+use crate::parse::parse;
+use crate::template::Field;
 
 /// So long nothing is said of a repetition at most.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -140,35 +142,38 @@ impl Last {
         if self.raw.len() < length || self.raw[self.raw.len() - length..] != *message.fields.message {
             return false;
         }
-        let (before, now) = (self.fields(), message.fields);
+        let (before, now) = (self.message().fields, message.fields);
         Fields { timestamp: now.timestamp, ..before } == now
     }
 
-    fn fields(&self) -> Fields<'_> {
-        crate::parse::parse(&self.raw, &self.settings.parse)
+    fn message(&self) -> Message<'_> {
+        let (fields, truncated) = (parse(&self.raw, &self.settings.parse), self.is_truncated);
+        Message { raw: &self.raw, fields, origin: &self.origin, received: &self.received, truncated }
     }
 
     /// What is said of the repetitions since the last time.
     fn told(&mut self) -> Option<Told> {
         let count = std::mem::take(&mut self.repeated);
-        let fields = self.fields();
-        // The text runs to the end of the frame.
-        let (start, text) = (self.raw.len() - fields.message.len(), fields.message);
         let mut raw = self.raw.clone();
-        match (count, self.settings.repetitions) {
-            (0, _) => return None,
-            (1, _) => {}
-            (_, Repetitions::Keep | Repetitions::Count) => {
-                raw.truncate(start);
-                raw.extend_from_slice(format!("last message repeated {count} times").as_bytes());
+        if count == 0 {
+            return None;
+        }
+        if count > 1 {
+            // Without the program's name, wherever it stands, and with the blank before it.
+            let text = Field::Msg.borrowed(&self.message()).unwrap_or_default();
+            raw.truncate(self.raw.len() - text.len());
+            if text.first() == Some(&b' ') {
+                raw.push(b' ');
             }
-            (_, Repetitions::CountWithText) => {
-                let blank = if fields.grammar != Grammar::Rfc5424 && raw[..start].ends_with(b" ") { " " } else { "" };
-                let said = format!("message repeated {count} times: [{blank}");
-                raw.truncate(start);
-                raw.extend_from_slice(said.as_bytes());
-                raw.extend_from_slice(&text[..text.len().min(QUOTED - blank.len())]);
-                raw.push(b']');
+            match self.settings.repetitions {
+                Repetitions::Keep | Repetitions::Count => {
+                    raw.extend_from_slice(format!("last message repeated {count} times").as_bytes());
+                }
+                Repetitions::CountWithText => {
+                    raw.extend_from_slice(format!("message repeated {count} times: [").as_bytes());
+                    raw.extend_from_slice(&text[..text.len().min(QUOTED)]);
+                    raw.push(b']');
+                }
             }
         }
         let frame = Frame { span: Span::new(0, raw.len()), origin: 0, truncated: self.is_truncated };
@@ -239,5 +244,27 @@ mod tests {
         let told = ["web1 app[1]: message repeated 2 times: [ same]"];
         assert_eq!(with_text, [&common[..], &told, &rest, &["web2 app[1]message repeated 2 times: [same]"]].concat());
         assert_eq!(lines(Repetitions::Keep, &messages).len(), messages.len());
+    }
+
+    /// Silence is no reason to keep a repetition to oneself; and what comes after it is counted anew.
+    #[test]
+    fn what_is_due_is_told_of_once() {
+        let mut repeats = Repeats::default();
+        let origin = Arc::new(Origin::new("in".into(), None, "here", Zone::Local));
+        let settings = Settings { repetitions: Repetitions::Count, ..Settings::default() };
+        let received = Received::now();
+        let raw = b"<13>app: same";
+        let fields = parse(raw, &settings.parse);
+        let message = Message { raw, fields, origin: &origin, received: &received, truncated: false };
+        assert!(!repeats.takes(&message, &origin) && repeats.replace(&message, &origin, &settings).is_empty());
+        for round in 0..2 {
+            assert!((0..3).all(|_| repeats.takes(&message, &origin)), "{round}");
+            assert!(repeats.next_due().is_some() && repeats.due(false).is_empty(), "not yet");
+            let now = Instant::now();
+            repeats.due = Some(now);
+            repeats.last.values_mut().for_each(|last| last.due = now);
+            let told: Vec<_> = repeats.due(false).iter().map(|told| String::from_utf8_lossy(&told.raw).into_owned()).collect();
+            assert_eq!((told, repeats.next_due()), (vec!["<13>app: last message repeated 3 times".to_owned()], None));
+        }
     }
 }
