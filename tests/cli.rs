@@ -108,7 +108,7 @@ fn what_rotation_cannot_mean_is_an_error_at_its_place() {
     let base = GOOD.replace("path = \"/tmp/never/{hostname}.log\"", "PATH");
     for (lines, expected) in [
         ("path = \"/l/{hostname}.log\"\nrotate = { keep = 3 }", "closes no file: say `size` or `every`"),
-        ("path = \"/l/{hostname}\"\nrotate = { every = \"day\" }", "must not end in a field"),
+        ("path = \"/l/{hostname}\"\nrotate = { every = \"day\" }", "ends in an extension (`.log`)"),
         ("path = \"/l/x.log\"\nrotate = { size = 10 }", "a file has at least 4 KiB"),
         ("path = \"/l/x.log\"\nrotate = { every = \"dya\" }", "`day`"),
         (
@@ -120,7 +120,11 @@ fn what_rotation_cannot_mean_is_an_error_at_its_place() {
         ("path = \"/l/x.log\"\nseal = { key = \"/dev/null\", every = \"1ms\" }", "ten times a second at most"),
         (
             "path = \"/l/x.log\"\nrotate = { every = \"day\" }\n[[output.file]]\nname = \"more\"\npath = \"/l/x.log\"",
-            "`files` writes to the same path",
+            "`files` may write to the same file",
+        ),
+        (
+            "path = \"/l/{hostname}/{app-name}.log\"\nrotate = { every = \"day\" }\n[[output.file]]\nname = \"more\"\npath = \"/l/{peer}/all.log\"",
+            "`files` may write to the same file",
         ),
     ] {
         let (_folder, path) = config(&base.replace("PATH", lines));

@@ -76,7 +76,12 @@ fn gaps(verdicts: &[(&PathBuf, Verdict)]) -> Vec<String> {
         let Some(after) = verdict.after.as_ref().filter(|after| !is_there(verdict, after)) else { continue };
         // Only where one is older can something be missing between them.
         let older = |path: &Path, other: &Path| closed(other).is_some_and(|other| closed(path).is_none_or(|own| other < own));
-        let before = verdicts.iter().filter(|(other, of)| of.name == verdict.name && !has_follower(of) && older(path, other));
+        // Of one that is not good the last seal is not known.
+        let is_last = |of: &Verdict| of.name == verdict.name && !has_follower(of);
+        if verdicts.iter().any(|(other, of)| is_last(of) && older(path, other) && of.finding.is_some()) {
+            continue;
+        }
+        let before = verdicts.iter().filter(|(other, of)| is_last(of) && older(path, other));
         if let Some((before, _)) = before.max_by_key(|(other, _)| closed(other)) {
             gaps.push(format!(
                 "{}: the file before it is not {}: one that stood between them is missing (its last seal is {}…)",

@@ -264,11 +264,13 @@ fn outputs(
                 scope.scope.error(span, format!("an output is called `{}` already", plan.name));
                 continue;
             }
-            let is_beside = |other: &&output::Plan| (other.kind, &other.place) == (plan.kind, &plan.place);
-            if let Some(other) = plans.iter().find(is_beside).filter(|other| other.is_alone || plan.is_alone) {
-                scope
-                    .scope
-                    .error(span, format!("`{}` writes to the same path; with `rotate` or `seal` only one may", other.name));
+            let meets = |other: &&output::Plan| match (&other.address, &plan.address) {
+                (Some(theirs), Some(own)) => (other.is_alone || plan.is_alone) && theirs.may_meet(own),
+                _ => false,
+            };
+            if let Some(other) = plans.iter().find(meets) {
+                let what = format!("`{}` may write to the same file; with `rotate` or `seal` only one output may", other.name);
+                scope.scope.error(span, what);
             }
             plans.push(plan);
         }

@@ -16,6 +16,10 @@ pub struct Limited {
 }
 
 impl Limited {
+    pub const fn new() -> Self {
+        Self { said: AtomicU64::new(0), kept_back: AtomicU64::new(0) }
+    }
+
     /// Some(n) if the line may be said now; n were kept back since the last.
     pub fn may_say(&self) -> Option<u64> {
         let now = START.elapsed().as_secs() + 1;

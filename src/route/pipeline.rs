@@ -169,7 +169,7 @@ impl Pipeline {
 }
 
 /// The view of one frame of a batch.
-fn message<'b>(batch: &Batch<'b>, frame: &Frame, settings: &Settings) -> Message<'b> {
+pub(super) fn message<'b>(batch: &Batch<'b>, frame: &Frame, settings: &Settings) -> Message<'b> {
     let raw = frame.span.of(batch.arena);
     let mut fields = parse(raw, &settings.parse);
     if settings.hostname_from_peer {

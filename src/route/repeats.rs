@@ -5,18 +5,20 @@
 //! repetition alone is kept as it is.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Settings;
 use crate::message::{Batch, Fields, Frame, Message, Origin, Received, Span};
-use crate::parse::parse;
 use crate::template::Field;
 
 /// So long nothing is said of a repetition at most.
 const LONGEST: Duration = Duration::from_secs(30);
 /// Of so many senders the last message is known; when there are more all are told of, and it begins anew.
 const MOST: usize = 4096;
+/// A longer message is not remembered.
+const LONGEST_RAW: usize = 8 << 10;
 /// Of the text so much is said.
 const QUOTED: usize = 800;
 
@@ -32,10 +34,11 @@ pub enum Repetitions {
     CountWithText,
 }
 
-/// The last messages of a thread's senders, by their origin's address.
+/// The last messages of a thread's senders, by the hash of what tells them apart.
 #[derive(Default)]
 pub(super) struct Repeats {
-    last: HashMap<usize, Last, foldhash::fast::RandomState>,
+    last: HashMap<u64, Last>,
+    seed: RandomState,
     /// When the first of those that are held is to be told of.
     due: Option<Instant>,
 }
@@ -69,7 +72,7 @@ impl Told {
 impl Repeats {
     /// True: the message repeats the one before; it is counted, and nothing else is to be done with it.
     pub(super) fn takes(&mut self, message: &Message<'_>, origin: &Arc<Origin>) -> bool {
-        let Some(last) = self.last.get_mut(&key(origin)) else { return false };
+        let Some(last) = self.last.get_mut(&self.seed.hash_one(Key::of(origin))) else { return false };
         if !last.is_same(message) {
             return false;
         }
@@ -84,7 +87,11 @@ impl Repeats {
 
     /// Remembers a message that is another than the one before; what is to be told of that one, or of all.
     pub(super) fn replace(&mut self, message: &Message<'_>, origin: &Arc<Origin>, settings: &Settings) -> Vec<Told> {
-        if let Some(last) = self.last.get_mut(&key(origin)) {
+        let key = self.seed.hash_one(Key::of(origin));
+        if message.raw.len() > LONGEST_RAW {
+            return Vec::from_iter(self.last.remove(&key).and_then(|mut last| last.told()));
+        }
+        if let Some(last) = self.last.get_mut(&key) {
             let told = last.told();
             last.remember(message);
             return Vec::from_iter(told);
@@ -100,7 +107,7 @@ impl Repeats {
             due: Instant::now(),
         };
         last.remember(message);
-        self.last.insert(key(origin), last);
+        self.last.insert(key, last);
         told
     }
 
@@ -124,9 +131,14 @@ impl Repeats {
     }
 }
 
-/// An origin that is remembered is kept, so no other has its address.
-fn key(origin: &Arc<Origin>) -> usize {
-    Arc::as_ptr(origin).addr()
+/// A sender, however often what is known of it is put together anew.
+#[derive(Hash)]
+struct Key<'o>(&'o str, &'o str, Option<(u32, &'o str)>);
+
+impl<'o> Key<'o> {
+    fn of(origin: &'o Origin) -> Self {
+        Self(&origin.input, &origin.peer_text, origin.sender.as_ref().map(|sender| (sender.pid, &*sender.file)))
+    }
 }
 
 impl Last {
@@ -147,8 +159,10 @@ impl Last {
     }
 
     fn message(&self) -> Message<'_> {
-        let (fields, truncated) = (parse(&self.raw, &self.settings.parse), self.is_truncated);
-        Message { raw: &self.raw, fields, origin: &self.origin, received: &self.received, truncated }
+        let frame = Frame { span: Span::new(0, self.raw.len()), origin: 0, truncated: self.is_truncated };
+        let origins = std::slice::from_ref(&self.origin);
+        let batch = Batch { arena: &self.raw, frames: &[], origins, received: &self.received };
+        super::pipeline::message(&batch, &frame, &self.settings)
     }
 
     /// What is said of the repetitions since the last time.
@@ -186,6 +200,7 @@ impl Last {
 mod tests {
     use super::*;
     use crate::message::Zone;
+    use crate::parse::parse;
     use crate::queue::{Bounds, Linger, Queue, WhenFull};
     use crate::route::{Destination, Envelope, Outbox, Pipeline, Route, Tally};
     use crate::template::{Escaping, Format, Template};

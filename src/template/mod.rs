@@ -115,6 +115,34 @@ impl Template {
         pattern
     }
 
+    /// Whether the paths of two messages could be one by both. False is certain.
+    pub fn may_meet(&self, other: &Self) -> bool {
+        let (own, others) = (self.shape(), other.shape());
+        let (own, others): (Vec<_>, Vec<_>) = (own.split('/').collect(), others.split('/').collect());
+        let may_be_one = |(a, b): (&&str, &&str)| match (a.split_once('\0'), b.split_once('\0')) {
+            (None, None) => a == b,
+            _ => {
+                let (start, end) = (
+                    |name: &str| name.split('\0').next().map_or(0, str::len),
+                    |name: &str| name.rsplit('\0').next().map_or(0, str::len),
+                );
+                let (first, last) = (start(a).min(start(b)), end(a).min(end(b)));
+                a.as_bytes()[..first] == b.as_bytes()[..first] && a.as_bytes()[a.len() - last..] == b.as_bytes()[b.len() - last..]
+            }
+        };
+        own.len() == others.len() && own.iter().zip(&others).all(may_be_one)
+    }
+
+    /// With a NUL for each field.
+    fn shape(&self) -> String {
+        let texts = self.parts.iter().map(|part| match part {
+            Part::Literal(text) => String::from_utf8_lossy(text).into_owned(),
+            Part::Field(_) => "\0".to_owned(),
+            Part::Moment { moment, .. } => format!("\0{}", "/\0".repeat(moment.slashes())),
+        });
+        texts.collect()
+    }
+
     /// The text behind the last field.
     pub fn literal_suffix(&self) -> &[u8] {
         match self.parts.last() {

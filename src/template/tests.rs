@@ -195,3 +195,20 @@ fn conversions_are_those_of_the_library() {
         assert_eq!(rendered(&format!("{{timestamp:{all}|utc}}"), Escaping::Nothing, raw.as_bytes()), expected);
     }
 }
+
+#[test]
+fn paths_that_could_be_one() {
+    let path = |text: &str| Template::compile(text, Escaping::Path).expect("a template");
+    for (a, b, may_meet) in [
+        ("/l/x.log", "/l/x.log", true),
+        ("/l/x.log", "/l/y.log", false),
+        ("/l/{hostname}.log", "/l/y.log", true),
+        ("/l/{hostname}.log", "/l/y.txt", false),
+        ("/l/{hostname}/{app-name}.log", "/l/{peer}/all.log", true),
+        ("/l/{hostname}/a-{app-name}.log", "/l/{hostname}/b-{app-name}.log", false),
+        ("/l/{hostname}/x.log", "/l/{hostname}.log", false),
+        ("/l/{received:%Y/%m}.log", "/l/{hostname}/{app-name}.log", true),
+    ] {
+        assert_eq!((path(a).may_meet(&path(b)), path(b).may_meet(&path(a))), (may_meet, may_meet), "{a} {b}");
+    }
+}

@@ -10,7 +10,7 @@
 //! Lines are written first, then noted, and synced before they are sealed. So a crash leaves lines that are not noted, or
 //! notes that are not sealed, and never a seal of lines that are not there: that is tampering.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -24,7 +24,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use chrono::{SecondsFormat, Utc};
 use toml::Spanned;
 
-use super::names::{self, CHAIN, with};
+use super::names::{self, CHAIN, Closing, with};
 use crate::config::{OutputScope, Period};
 use crate::metrics::Limited;
 use crate::net::tls::signing_key;
@@ -105,6 +105,8 @@ pub(super) struct Chain {
     /// The line that has begun.
     line: (Context, u64),
     segment: Context,
+    /// The hash of the last seal.
+    last: String,
     sealed: u64,
     /// Notes that are not in the file yet.
     notes: Vec<u8>,
@@ -115,6 +117,7 @@ struct Reached {
     lines: u64,
     octets: u64,
     hash: Vec<u8>,
+    has_seal: bool,
     /// Something stands behind its last seal.
     has_more: bool,
     /// Its last line has no end.
@@ -122,16 +125,28 @@ struct Reached {
 }
 
 impl Chain {
-    /// Opens a file's chain, and seals what it does not know yet; or begins one.
-    pub(super) fn open(folder: &Folder, base: &Path, name: &CStr, log: &File, mode: u32, seal: Arc<Seal>) -> io::Result<Self> {
-        let mut file = folder.create(&with(name.to_bytes(), CHAIN)?, mode)?;
+    /// Opens a file's chain, and seals what it does not know yet; or begins one behind the seal `after`, which is looked up
+    /// where it is not known.
+    pub(super) fn open(place: &Place<'_>, log: &File, mode: u32, seal: Arc<Seal>, after: Option<&str>) -> io::Result<Self> {
+        let path = with(place.name.to_bytes(), CHAIN)?;
+        let mut file = place.folder.create(&path, mode)?;
+        if file.metadata()?.len() > 0 {
+            let other = match key_of(&mut file)? == seal.id {
+                true => place.left_behind(&mut file, log)?,
+                false => Some(place.aside()?),
+            };
+            if let Some(other) = other {
+                Self::rename(place.folder, place.name, &other)?;
+                file = place.folder.create(&path, mode)?;
+            }
+        }
         let is_new = file.metadata()?.len() == 0;
         if is_new {
-            let (octets, after) = (log.metadata()?.len(), last_before(base, name).unwrap_or_else(|| "-".to_owned()));
-            let name = name.to_string_lossy().replace('\n', " ");
-            file.write_all(format!("{MAGIC} {} {octets} {after} {name}\n", seal.id).as_bytes())?;
+            let after = after.map(str::to_owned).or_else(|| place.last_before()).unwrap_or_else(|| "-".to_owned());
+            let octets = log.metadata()?.len();
+            file.write_all(format!("{MAGIC} {} {octets} {after} {}\n", seal.id, shown(place.name.to_bytes())).as_bytes())?;
         }
-        let Reached { lines, octets, hash, has_more, is_cut } = reached(&mut file)?;
+        let Reached { lines, octets, hash, has_seal, has_more, is_cut } = reached(&mut file)?;
         if is_cut {
             // By a crash: what comes next is a line of its own.
             file.write_all(b"\n")?;
@@ -143,6 +158,7 @@ impl Chain {
             octets,
             line: (Context::new(&SHA256), 0),
             segment: segment(&hash),
+            last: hex(&hash),
             sealed: lines,
             notes: Vec::new(),
         };
@@ -153,6 +169,9 @@ impl Chain {
         chain.notes.clear();
         if is_longer || has_more {
             chain.write_seal("resume", log)?;
+        } else if !has_seal {
+            // From its first moment on it is somebody's who has the key.
+            chain.write_seal("seal", log)?;
         }
         Ok(chain)
     }
@@ -196,6 +215,11 @@ impl Chain {
         if self.is_to_be_sealed() { self.write_seal("seal", log) } else { Ok(()) }
     }
 
+    /// The hash of the last seal.
+    pub(super) fn last(&self) -> &str {
+        &self.last
+    }
+
     /// A chain follows its file to another name.
     pub(super) fn rename(folder: &Folder, from: &CStr, to: &CStr) -> io::Result<()> {
         match folder.rename(&with(from.to_bytes(), CHAIN)?, &with(to.to_bytes(), CHAIN)?) {
@@ -229,17 +253,19 @@ impl Chain {
     }
 
     fn write_seal(&mut self, kind: &str, log: &File) -> io::Result<()> {
-        self.try_flush()?;
-        log.sync_data()?;
-        // What goes wrong from here on leaves it unsealed: the next seal is for this, too.
+        let has_lines = self.lines > 0;
+        if has_lines {
+            log.sync_data()?;
+        }
         let hash = self.segment.clone().finish();
         let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         let text = format!("{kind} {} {} {} {time}", self.lines, self.octets, hex(hash.as_ref()));
         let signature = self.seal.pair.sign(format!("{MAGIC} {text}").as_bytes());
-        self.file.write_all(format!("{text} {}\n", hex(signature.as_ref())).as_bytes())?;
-        self.file.sync_data()?;
-        (self.segment, self.sealed) = (segment(hash.as_ref()), self.lines);
-        Ok(())
+        // Behind the notes of its lines; what cannot be written now goes with the next ones.
+        self.notes.extend_from_slice(format!("{text} {}\n", hex(signature.as_ref())).as_bytes());
+        (self.segment, self.last, self.sealed) = (segment(hash.as_ref()), hex(hash.as_ref()), self.lines);
+        self.try_flush()?;
+        if has_lines { self.file.sync_data() } else { Ok(()) }
     }
 }
 
@@ -315,7 +341,14 @@ fn reached(file: &mut File) -> io::Result<Reached> {
             end -= line.len();
             // The first one may be cut.
             if let Some(sealed) = std::str::from_utf8(line).ok().filter(|_| start == 0 || end > 0).and_then(Sealed::parse) {
-                return Ok(Reached { lines: sealed.lines, octets: sealed.octets, hash: sealed.hash, has_more, is_cut });
+                return Ok(Reached {
+                    lines: sealed.lines,
+                    octets: sealed.octets,
+                    hash: sealed.hash,
+                    has_seal: true,
+                    has_more,
+                    is_cut,
+                });
             }
         }
         if start == 0 {
@@ -323,23 +356,76 @@ fn reached(file: &mut File) -> io::Result<Reached> {
             let octets = std::str::from_utf8(first).ok().and_then(|line| line.split(' ').nth(2)?.parse().ok());
             let octets = octets.ok_or_else(|| io::Error::other("this is not a chain"))?;
             let hash = digest::digest(&SHA256, first).as_ref().to_vec();
-            return Ok(Reached { lines: 0, octets, hash, has_more: text.len() > first.len(), is_cut });
+            return Ok(Reached { lines: 0, octets, hash, has_seal: false, has_more: text.len() > first.len(), is_cut });
         }
         window *= 4;
     }
 }
 
-/// The last seal of the file that had this name before.
-fn last_before(base: &Path, name: &CStr) -> Option<String> {
-    let path = base.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
-    let prefix = [path.file_name()?.as_bytes(), b"-"].concat();
-    let entries = std::fs::read_dir(path.parent()?).ok()?.flatten();
-    let chains = entries.filter_map(|entry| {
-        let name = entry.file_name();
-        let closed = name.as_bytes().strip_prefix(&*prefix)?.strip_suffix(CHAIN.as_bytes())?;
-        Some((names::closed(closed)?, entry.path()))
-    });
-    let (_, last) = chains.max()?;
-    let mut file = File::open(last).ok()?;
-    reached(&mut file).ok().map(|reached| hex(&reached.hash))
+/// Whose seals a chain has.
+fn key_of(chain: &mut File) -> io::Result<String> {
+    let mut first = String::new();
+    chain.rewind()?;
+    BufReader::new(&mut *chain).take(LONGEST_HEADER).read_line(&mut first)?;
+    Ok(first.split(' ').nth(1).unwrap_or_default().to_owned())
+}
+
+const LONGEST_HEADER: u64 = 64 << 10;
+
+/// A name as a chain has it: one line, whatever its octets.
+pub(super) fn shown(name: &[u8]) -> String {
+    name.escape_ascii().to_string()
+}
+
+/// Where a file is.
+pub(super) struct Place<'p> {
+    pub folder: &'p Folder,
+    pub base: &'p Path,
+    pub name: &'p CStr,
+}
+
+impl Place<'_> {
+    /// Files that had this name before, those with a chain, and those without.
+    fn closed(&self, has_chain: bool) -> Option<(Closing, Vec<u8>)> {
+        let path = self.base.join(std::ffi::OsStr::from_bytes(self.name.to_bytes()));
+        let prefix = [path.file_name()?.as_bytes(), b"-"].concat();
+        let names: Vec<_> = std::fs::read_dir(path.parent()?).ok()?.flatten().map(|entry| entry.file_name()).collect();
+        let closed = names.iter().filter_map(|name| {
+            let rest = name.as_bytes().strip_prefix(&*prefix)?;
+            let plain = if has_chain { rest.strip_suffix(CHAIN.as_bytes())? } else { rest };
+            Some((names::closed(plain)?, [self.name.to_bytes(), b"-", plain].concat()))
+        });
+        closed.max()
+    }
+
+    /// The last seal of the file that had this name before.
+    fn last_before(&self) -> Option<String> {
+        let (_, name) = self.closed(true)?;
+        let mut file = self.folder.read(&with(&name, CHAIN).ok()?).ok()?;
+        reached(&mut file).ok().map(|reached| hex(&reached.hash))
+    }
+
+    /// A server has ended between giving its file the last name and giving its chain the same: it gets it now. What else is
+    /// missing of a file, its chain tells.
+    fn left_behind(&self, chain: &mut File, log: &File) -> io::Result<Option<CString>> {
+        let octets = reached(chain)?.octets;
+        if octets <= log.metadata()?.len() {
+            return Ok(None);
+        }
+        let Some((_, own)) = self.closed(false) else { return Ok(None) };
+        let own = with(&own, "")?;
+        let has_chain = self.folder.has(&with(own.to_bytes(), CHAIN)?)?;
+        Ok(Some(own).filter(|_| !has_chain).filter(|own| {
+            let size = self.folder.read(own).and_then(|file| file.metadata()).map(|data| data.len());
+            size.is_ok_and(|size| size >= octets)
+        }))
+    }
+
+    /// The name under which a chain of another key stays.
+    fn aside(&self) -> io::Result<CString> {
+        let (last, _) = names::last(self.name, Utc::now(), None, |name| self.folder.has(&with(name.to_bytes(), CHAIN)?))?;
+        let (name, shown) = (self.name.to_string_lossy(), last.to_string_lossy());
+        tracing::warn!("the chain of {name} is sealed with another key: it stays as {shown}{CHAIN}, and a new one begins");
+        Ok(last)
+    }
 }

@@ -10,7 +10,6 @@ use std::path::Path;
 use chrono::{DateTime, NaiveDateTime, SubsecRound, Utc};
 use regex::bytes::Regex;
 
-use super::place::FALL_BACK;
 use crate::message::Severity;
 use crate::template::Template;
 
@@ -90,10 +89,14 @@ pub(super) struct Name<'n> {
 }
 
 impl Names {
-    /// None where a path ends in a field: a peer could make names that look like closed files.
+    /// None where a path does not end in an extension of its own: a peer could make names that look like closed files. A name
+    /// that is too long is cut before its extension, and not before anything else.
     pub(super) fn of(path: &Template, base: &Path) -> Option<Self> {
+        const LONGEST: usize = 16;
         let suffix = path.literal_suffix();
-        if suffix.is_empty() || suffix.ends_with(b"/") {
+        let extension = suffix.iter().rposition(|byte| matches!(byte, b'.' | b'/')).map_or(&b""[..], |at| &suffix[at..]);
+        let has_extension = extension.starts_with(b".") && (2..=LONGEST).contains(&extension.len());
+        if !has_extension && (!path.is_constant() || suffix.ends_with(b"/")) {
             return None;
         }
         let base = base.to_string_lossy();
@@ -104,9 +107,8 @@ impl Names {
             Some(below) => (below, folder.matches('/').count()),
             None => (&*pattern, 0),
         };
-        let fall_back = regex::escape(FALL_BACK);
         let pattern = format!(
-            r"^(?s-u)(?P<live>{below}|{fall_back})(?:-(?P<closed>\d{{8}}T\d{{6}}Z(?:-\d{{1,4}})?)(?:(?P<packed>\.gz|\.zst)(?P<partial>\.partial)?)?)?(?P<chain>\.chain)?$"
+            r"^(?s-u)(?P<live>{below})(?:-(?P<closed>\d{{8}}T\d{{6}}Z(?:-\d{{1,4}})?)(?:(?P<packed>\.gz|\.zst)(?P<partial>\.partial)?)?)?(?P<chain>\.chain)?$"
         );
         Some(Self { pattern: Regex::new(&pattern).ok()?, folders: path.slashes() - slashes })
     }
@@ -166,7 +168,6 @@ mod tests {
             let text = [live, ending.as_bytes()].concat();
             assert_eq!(names.read(&text), expected, "{ending}");
         }
-        assert!(names.read(b"penstock-redirected.log-20261121T000000Z").is_some());
         assert!(names.read(b"other.log").is_none() && names.read(b"web1/x/err-2026/11.log").is_none());
     }
 
@@ -175,6 +176,8 @@ mod tests {
     fn no_peer_can_make_a_name_that_looks_closed() {
         assert!(names("/logs/{hostname}", "/logs").is_none());
         assert!(names("/logs/x/{received:%Y}", "/logs/x").is_none());
+        assert!(names("/logs/{hostname}-messages", "/logs").is_none());
+        assert!(names("/logs/messages", "/logs").is_some());
         let names = names("/logs/{hostname}.log", "/logs").expect("names");
         let forged = names.read(b"a.log-20261121T000000Z.log").expect("a live file");
         assert_eq!((forged.closed, forged.live), (None, &b"a.log-20261121T000000Z.log"[..]));

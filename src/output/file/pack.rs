@@ -69,9 +69,11 @@ fn write(folder: &Folder, file: &mut File, partial: &CStr, packing: Packing, sto
         }
         Packing::None => None,
     };
-    adjust_file(&target, before.mode() & 0o7777, None, Some(before.gid()))?;
-    // Only root can give a file away; what is packed then belongs to who packed it.
-    let _ = adjust_file(&target, before.mode() & 0o7777, Some(before.uid()), Some(before.gid()));
+    adjust_file(&target, before.mode() & 0o7777, None, None)?;
+    // What cannot be given away belongs to who packed it.
+    for owner in [None, Some(before.uid())] {
+        let _ = adjust_file(&target, before.mode() & 0o7777, owner, Some(before.gid()));
+    }
     target.set_times(FileTimes::new().set_modified(before.modified()?))?;
     target.sync_all()?;
     // Where nobody can tell who has it open: what came meanwhile is packed the next time.

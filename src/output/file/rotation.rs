@@ -83,7 +83,7 @@ impl Rotation {
         if names.is_none() {
             scope.scope.error(
                 span,
-                "with `rotate` a path must not end in a field, with which a peer could name a file like a closed one: add `.log`",
+                "with `rotate` a path that has fields ends in an extension (`.log`): otherwise a peer could name a file like a closed one",
             );
         }
         if let Some(size) = config.size.as_ref().filter(|size| size.as_ref().0 < SMALLEST) {

@@ -7,8 +7,10 @@ use std::time::Instant;
 
 use super::chain::Chain;
 use super::names::Closing;
+use crate::metrics::Limited;
 use crate::queue::Chunk;
 use crate::sys::reason;
+use crate::warn_limited;
 
 /// Records are copied together up to this before they are written: a copy of a message costs a third of what the kernel
 /// takes for one more slice of a writev(2).
@@ -41,12 +43,12 @@ impl Open {
         self.stuck.is_some_and(|until| Instant::now() < until)
     }
 
-    pub(super) fn seal(&mut self) {
-        if let Some(chain) = &mut self.chain
-            && let Err(error) = chain.seal(&self.file)
-        {
-            tracing::error!("{} is not sealed: {}", self.name.to_string_lossy(), reason(&error));
-        }
+    pub(super) fn seal(&mut self) -> io::Result<()> {
+        let Some(chain) = &mut self.chain else { return Ok(()) };
+        chain.seal(&self.file).inspect_err(|error| {
+            static SAID: Limited = Limited::new();
+            warn_limited!(SAID, "{} is not sealed: {}", self.name.to_string_lossy(), reason(error));
+        })
     }
 
     /// Writes the pending records from the first on, as many as there is room for; a file has room for one at least. How

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Utc};
 
-use super::chain::Chain;
+use super::chain::{self, Chain};
 use super::names::{self, Closing};
 use super::period::Period;
 use super::place::{FALL_BACK, Found, NoFile, Place};
@@ -18,7 +18,7 @@ use super::{Settings, Sync};
 use crate::message::Span;
 use crate::metrics::Limited;
 use crate::queue::{Chunk, State};
-use crate::sys::file::{Protection, is_being_written, protect};
+use crate::sys::file::{Protection, end_line, is_being_written, protect};
 use crate::sys::reason;
 use crate::warn_limited;
 
@@ -46,6 +46,8 @@ pub(super) struct Store {
     log: Limited,
     /// For files that cannot be closed for good.
     stuck: Limited,
+    /// For files whose chains cannot be opened.
+    unsealed: Limited,
 }
 
 impl Store {
@@ -64,6 +66,7 @@ impl Store {
             rotated: 0,
             log: Limited::default(),
             stuck: Limited::default(),
+            unsealed: Limited::default(),
         }
     }
 
@@ -114,7 +117,8 @@ impl Store {
     pub(super) fn close_all(&mut self) {
         self.by_path.clear();
         for open in &mut self.slots {
-            open.seal();
+            // What went wrong has been said.
+            let _ = open.seal();
         }
         self.slots.clear();
         self.place.forget();
@@ -122,9 +126,13 @@ impl Store {
 
     /// Seals the first file from this slot on with lines that are not; where to go on. None: there is none.
     pub(super) fn seal_from(&mut self, first: usize) -> Option<usize> {
-        let mut slots = self.slots.iter_mut().enumerate().skip(first);
-        let (slot, open) = slots.find(|(_, open)| open.chain.as_ref().is_some_and(Chain::is_to_be_sealed))?;
-        open.seal();
+        // A chain that could not be opened may be there by now.
+        let slot = (first..self.slots.len()).find(|slot| self.slots[*slot].chain.as_ref().is_none_or(Chain::is_to_be_sealed))?;
+        let Open { name, file, chain, .. } = &self.slots[slot];
+        match (chain, name.clone(), file.try_clone()) {
+            (None, name, Ok(file)) => self.slots[slot].chain = self.chain(&name, &file, None),
+            _ => drop(self.slots[slot].seal()),
+        }
         Some(slot + 1)
     }
 
@@ -148,10 +156,15 @@ impl Store {
             if !is_over || data.len() == 0 || is_being_written(&file) {
                 return Ok(());
             }
-            if let Some(mut chain) = self.chain(&name, &file) {
+            drop(file);
+            let file = self.place.folder()?.append(&name)?;
+            end_line(&file)?;
+            if let Some(mut chain) = self.chain(&name, &file, None) {
                 chain.seal(&file)?;
             }
-            self.give_away(&name, &file, None).map(drop)
+            self.give_away(&name, &file, None)?;
+            self.rotated += 1;
+            Ok(())
         });
         match result {
             Err(error) if error.kind() != io::ErrorKind::NotFound => self.say_stuck(&name, &error),
@@ -177,23 +190,23 @@ impl Store {
     /// The file gets its last name, and its path a new one. Where that cannot be done it is written on.
     fn rotate(&mut self, slot: usize) {
         let open = &mut self.slots[slot];
-        if open.size == 0 || open.partial > 0 || open.is_stuck() {
+        // The fall-back file is no output's alone.
+        if open.size == 0 || open.partial > 0 || open.is_stuck() || open.name.to_bytes() == FALL_BACK.as_bytes() {
             return;
         }
-        open.seal();
+        let sealed = open.seal();
+        let after = open.chain.as_ref().map(|chain| chain.last().to_owned());
         let (name, before) = (open.name.clone(), open.closed);
-        let file = self.slots[slot].file.try_clone();
+        let file = sealed.and_then(|()| self.slots[slot].file.try_clone());
         let result = file.and_then(|file| {
             let (last, closing) = self.give_away(&name, &file, before)?;
-            let made = self.place.make(&name).inspect_err(|_| {
-                // As before, then.
-                let _ = self.place.folder().and_then(|folder| folder.rename(&last, &name));
-            });
+            let made = self.place.make(&name).inspect_err(|_| self.take_back(&last, &name, &file));
             made.map(|found| (found, closing))
         });
         match result {
             Ok((Found { file, size, .. }, closing)) => {
-                let chain = self.chain(&name, &file);
+                self.rotated += 1;
+                let chain = self.chain(&name, &file, after.as_deref());
                 let open = &mut self.slots[slot];
                 (open.file, open.size, open.chain, open.closed) = (file, size, chain, Some(closing));
                 (open.stuck, open.is_stale) = (None, false);
@@ -225,19 +238,34 @@ impl Store {
             let name = last.to_string_lossy();
             tracing::error!("the chain of {name} cannot follow it: {}", reason(&error));
         }
-        self.rotated += 1;
         Ok((last, closing))
     }
 
-    fn chain(&mut self, name: &CStr, file: &File) -> Option<Chain> {
-        let seal = self.settings.seal.clone()?;
-        let (mode, base) = (self.settings.mode, self.settings.base.clone());
-        let chain = self.place.folder().and_then(|folder| Chain::open(folder, &base, name, file, mode, seal));
+    /// As before, then: there is no new file.
+    fn take_back(&mut self, last: &CStr, name: &CStr, file: &File) {
+        let is_immutable = self.settings.rotation.as_ref().is_some_and(|rotation| rotation.immutable);
+        let back = self.place.folder().and_then(|folder| {
+            folder.rename(last, name)?;
+            Chain::rename(folder, last, name)
+        });
+        let protected = if is_immutable { protect(file, Protection::AppendOnly) } else { Ok(()) };
+        if let Err(error) = back.and(protected) {
+            tracing::error!("{} is not what it was before: {}", name.to_string_lossy(), reason(&error));
+        }
+    }
+
+    /// None: it is not sealed, or not now.
+    fn chain(&mut self, name: &CStr, file: &File, after: Option<&str>) -> Option<Chain> {
+        let seal = self.settings.seal.clone().filter(|_| name.to_bytes() != FALL_BACK.as_bytes())?;
+        let settings = self.settings.clone();
+        let chain = self.place.folder().and_then(|folder| {
+            Chain::open(&chain::Place { folder, base: &settings.base, name }, file, settings.mode, seal, after)
+        });
         match chain {
             Ok(chain) => Some(chain),
             Err(error) => {
                 let name = name.to_string_lossy();
-                warn_limited!(self.stuck, "{name} is not sealed: its chain cannot be opened: {}", reason(&error));
+                warn_limited!(self.unsealed, "{name} is not sealed: its chain cannot be opened: {}", reason(&error));
                 None
             }
         }
@@ -318,7 +346,7 @@ impl Store {
             result => result?,
         };
         let slot = self.slots.len();
-        let chain = self.chain(&name, &found.file);
+        let chain = self.chain(&name, &found.file, None);
         self.slots.push(Open {
             path: path.into(),
             chain,
@@ -335,6 +363,7 @@ impl Store {
         });
         self.by_path.insert(path.into(), slot);
         if self.is_of_the_past(found.modified) {
+            self.slots[slot].is_stale = true;
             self.rotate(slot);
         }
         Ok(slot)
@@ -360,7 +389,8 @@ impl Store {
 
     fn close(&mut self, slot: usize) {
         let mut closed = self.slots.swap_remove(slot);
-        closed.seal();
+        // What went wrong has been said.
+        let _ = closed.seal();
         self.by_path.remove(&closed.path);
         let last = self.slots.len();
         if let Some(moved) = self.slots.get(slot) {
@@ -378,7 +408,11 @@ impl Store {
             }
             loop {
                 let open = &mut self.slots[slot];
-                let room = if open.is_stuck() { u64::MAX } else { limit.saturating_sub(open.size) };
+                let room = if open.is_stuck() || open.name.to_bytes() == FALL_BACK.as_bytes() {
+                    u64::MAX
+                } else {
+                    limit.saturating_sub(open.size)
+                };
                 let (mut written, mut result) = open.write(batch, &mut self.gathered, room);
                 if self.settings.sync == Sync::Batch
                     && let Err(error) = open.file.sync_data()

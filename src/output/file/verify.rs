@@ -9,7 +9,7 @@ use aws_lc_rs::digest::{self, SHA256};
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use toml::Spanned;
 
-use super::chain::{MAGIC, NOTED, Sealed, hex, key_id, segment, unhex};
+use super::chain::{MAGIC, NOTED, Sealed, hex, key_id, segment, shown, unhex};
 use super::names::CHAIN;
 use crate::net::tls::{public_key, signing_key};
 
@@ -75,12 +75,16 @@ pub fn verify(path: &Path, key: &SealKey) -> io::Result<Verdict> {
     Ok(checked.verdict)
 }
 
-fn chain_of(path: &Path) -> PathBuf {
-    let plain = match path.extension().and_then(|ending| ending.to_str()) {
+/// As it was called before it was packed.
+fn plain(path: &Path) -> PathBuf {
+    match path.extension().and_then(|ending| ending.to_str()) {
         Some("gz" | "zst") => path.with_extension(""),
         _ => path.to_owned(),
-    };
-    let mut name = plain.into_os_string();
+    }
+}
+
+fn chain_of(path: &Path) -> PathBuf {
+    let mut name = plain(path).into_os_string();
     name.push(CHAIN);
     name.into()
 }
@@ -93,6 +97,10 @@ struct Checked<'k, L, C> {
     key: &'k SealKey,
     verdict: Verdict,
     octets: u64,
+    /// It has its last name: nothing comes behind its last seal.
+    is_closed: bool,
+    /// Something without a line's end stands at the end.
+    has_rest: bool,
 }
 
 /// What stands in a chain up to a seal, or its end.
@@ -106,7 +114,7 @@ struct Part {
 
 impl<L: BufRead, C: BufRead> Checked<'_, L, C> {
     fn new<'k>(log: L, chain: C, key: &'k SealKey) -> Checked<'k, L, C> {
-        Checked { log, chain, key, verdict: Verdict::default(), octets: 0 }
+        Checked { log, chain, key, verdict: Verdict::default(), octets: 0, is_closed: false, has_rest: false }
     }
 
     fn run(&mut self, path: &Path) -> io::Result<()> {
@@ -167,8 +175,9 @@ impl<L: BufRead, C: BufRead> Checked<'_, L, C> {
         self.verdict.after = Some(after.to_owned()).filter(|after| after != "-");
         let hash = digest::digest(&SHA256, line.as_bytes()).as_ref().to_vec();
         self.verdict.last = hex(&hash);
+        self.is_closed = !name.ends_with(&shown(plain(path).file_name().unwrap_or_default().as_bytes()));
         let own = name.rsplit('/').next().unwrap_or(name);
-        if !path.file_name().unwrap_or_default().as_bytes().starts_with(own.as_bytes()) {
+        if !shown(path.file_name().unwrap_or_default().as_bytes()).starts_with(own) {
             self.verdict.finding = Some(format!("the chain is that of another file: {name}"));
         }
         let octets: u64 = octets.parse().map_err(io::Error::other)?;
@@ -187,13 +196,21 @@ impl<L: BufRead, C: BufRead> Checked<'_, L, C> {
         while let Some(line) = self.line()? {
             lines.push(noted(&line));
         }
-        match self.crashed(part, &lines) {
-            Some(what) => self.found(what),
-            None => {
-                self.verdict.unsealed = lines.len() as u64;
-                Ok(())
-            }
+        if let Some(what) = self.crashed(part, &lines) {
+            return self.found(what);
         }
+        self.verdict.unsealed = lines.len() as u64;
+        if self.verdict.until.is_none() {
+            // It gets its first one with its first line.
+            return self.found("the chain has no seal".to_owned());
+        }
+        if self.is_closed && (!lines.is_empty() || self.has_rest) {
+            let first = self.number(0);
+            return self.found(format!(
+                "the file was closed, and so sealed, before line {first}: what follows was put in, or seals were cut off"
+            ));
+        }
+        Ok(())
     }
 
     /// Lines that a server had not sealed when it ended. What it noted must agree as far as both go.
@@ -235,6 +252,7 @@ impl<L: BufRead, C: BufRead> Checked<'_, L, C> {
                     format!("lines {first} to {last} were removed")
                 }
             }
+            None if expected == 0 => "the beginning of the chain was changed".to_owned(),
             None => {
                 let (first, last) = (self.number(0), self.number(expected.max(1) - 1));
                 format!("one of the lines {first} to {last} was changed, removed or moved, and the chain with it")
@@ -257,6 +275,7 @@ impl<L: BufRead, C: BufRead> Checked<'_, L, C> {
         let mut line = Vec::new();
         let count = self.log.read_until(b'\n', &mut line)?;
         if !line.ends_with(b"\n") {
+            self.has_rest |= !line.is_empty();
             return Ok(None);
         }
         self.octets += count as u64;

@@ -3,7 +3,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::chain::{Chain, Seal};
+use super::super::chain::{Chain, Place, Seal};
 use super::*;
 use crate::sys::file::Folder;
 
@@ -30,7 +30,8 @@ impl Log {
         let (folder, name) = (Folder::open(self.folder.path()).expect("a folder"), CString::new(name).expect("a name"));
         let log = folder.create(&name, 0o640).expect("a file");
         crate::sys::file::end_line(&log).expect("a file");
-        let chain = Chain::open(&folder, self.folder.path(), &name, &log, 0o640, self.seal.clone()).expect("a chain");
+        let place = Place { folder: &folder, base: self.folder.path(), name: &name };
+        let chain = Chain::open(&place, &log, 0o640, self.seal.clone(), None).expect("a chain");
         (log, chain)
     }
 
@@ -147,7 +148,7 @@ fn who_changes_the_chain_too_is_found_by_the_seal() {
     assert_eq!((verdict.finding, verdict.sealed, verdict.unsealed), (None, 20, 10));
     // The beginning is sealed, too.
     let verdict = log.chain(|chain| *chain = chain.replacen(" - ", &format!(" {} ", "0".repeat(64)), 1));
-    assert_eq!(verdict.finding.as_deref(), Some("one of the lines 1 to 10 was changed, removed or moved, and the chain with it"));
+    assert_eq!(verdict.finding.as_deref(), Some("the beginning of the chain was changed"));
 }
 
 /// A crash at any octet of the file and the chain behind the last seal is no tampering, and the next server goes on.
@@ -227,4 +228,67 @@ fn every_octet_counts() {
             );
         }
     }
+}
+
+/// A file gets its last name as it does in a server.
+fn close(log: &Log, stamp: &str, with_chain: bool) -> PathBuf {
+    let last = log.folder.path().join(format!("x.log-{stamp}"));
+    fs::rename(log.path(), &last).expect("renamed");
+    if with_chain {
+        fs::rename(chain_of(&log.path()), chain_of(&last)).expect("renamed");
+    }
+    last
+}
+
+#[test]
+fn a_chain_cannot_be_begun_or_cut_without_the_key() {
+    let log = Log::new();
+    log.write(0..20, 10, true);
+    let text = fs::read_to_string(log.path()).expect("a file");
+    // A header is easily written: whose it is says its first seal.
+    let header =
+        |chain: &str| chain.split_inclusive('\n').next().unwrap_or_default().replacen(" 0 ", &format!(" {} ", text.len()), 1);
+    let verdict = log.chain(|chain| *chain = header(chain));
+    assert_eq!(verdict.finding.as_deref(), Some("the chain has no seal"));
+    // A file that was closed was sealed before.
+    let last = close(&log, "20261121T000000Z", true);
+    let verdict = || verify(&last, &log.key).expect("a verdict");
+    good(&verdict(), 20);
+    let chain = fs::read_to_string(chain_of(&last)).expect("a chain");
+    fs::write(chain_of(&last), &chain[..chain.rfind("seal").expect("a seal")]).expect("written");
+    assert!(verdict().finding.is_some_and(|what| what.contains("before line 11")));
+    fs::write(chain_of(&last), &chain).expect("written");
+    for more in ["one more\n", "without an end"] {
+        fs::write(&last, text.clone() + more).expect("written");
+        assert!(verdict().finding.is_some_and(|what| what.contains("before line 21")), "{more}");
+    }
+}
+
+#[test]
+fn a_chain_that_could_not_follow_its_file_does_it_later() {
+    let log = Log::new();
+    log.write(0..20, 10, true);
+    let last = close(&log, "20261121T000000Z", false);
+    log.write(20..25, 10, true);
+    good(&verify(&last, &log.key).expect("a verdict"), 20);
+    let (before, after) = (verify(&last, &log.key).expect("a verdict"), log.verdict());
+    good(&after, 5);
+    assert_eq!(after.after.as_deref(), Some(&*before.last));
+    // Gone is not closed.
+    fs::write(log.path(), "").expect("written");
+    log.write(30..33, 10, true);
+    assert!(log.verdict().finding.is_some());
+}
+
+#[test]
+fn another_key_begins_another_chain() {
+    let (mut log, other) = (Log::new(), Log::new());
+    log.write(0..20, 10, true);
+    let (seal, key) = (log.seal.clone(), SealKey(log.key.0.clone()));
+    (log.seal, log.key) = (other.seal.clone(), SealKey(other.key.0.clone()));
+    log.write(20..25, 10, true);
+    let verdict = log.verdict();
+    assert_eq!((&verdict.finding, verdict.before, verdict.sealed), (&None, 20, 5), "{verdict:?}");
+    (log.seal, log.key) = (seal, key);
+    assert!(verify(&log.path(), &log.key).is_err(), "it is not that of the old one");
 }
