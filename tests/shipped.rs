@@ -308,6 +308,7 @@ fn the_relay_fails_over_to_a_server_that_asks_for_certificates() {
         let text = text.replace("logs-a.example.com:6514", &format!("127.0.0.1:{away}"));
         on_free_ports(&text.replace("logs-b.example.com:6514", &format!("127.0.0.1:{port}")))
             .replace("/var/log/penstock", "{dir}/logs")
+            .replace("/var/lib/penstock", "{dir}/state")
     };
     let example = text("conf/examples/relay-failover.toml");
     let server = Server::start(&relay(&certificates.put_into(&example)));

@@ -27,13 +27,15 @@ use clock::Clock;
 use field::Moment;
 use filter::Filter;
 
-/// Longest name of a file, in bytes: `NAME_MAX` (255) less what a rotated, packed and sealed file's name has behind it.
-const LONGEST_NAME: usize = 208;
+/// Longest name of a file (`NAME_MAX`), in bytes.
+const NAME_MAX: usize = 255;
 
 #[derive(Clone, Debug)]
 pub struct Template {
     parts: Vec<Part>,
     escaping: Escaping,
+    /// Of a path: no name in it is longer.
+    longest_name: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -58,7 +60,7 @@ impl Template {
 
     /// The same, where filters may name tables of the configuration.
     pub fn with_lookups(text: &str, escaping: Escaping, lookups: &Lookups) -> Result<Self, CompileError> {
-        compile::compile(text, lookups).map(|parts| Self { parts, escaping })
+        compile::compile(text, lookups).map(|parts| Self { parts, escaping, longest_name: NAME_MAX })
     }
 
     /// Appends the message's rendering to `out`.
@@ -80,9 +82,14 @@ impl Template {
                 }
             }
         }
-        if self.escaping == Escaping::Path && out.len() - start > LONGEST_NAME {
-            shorten_names(out, start);
+        if self.escaping == Escaping::Path && out.len() - start > self.longest_name {
+            shorten_names(self.longest_name, out, start);
         }
+    }
+
+    /// A path whose names leave so many bytes for what will stand behind them.
+    pub fn with_room(self, bytes: usize) -> Self {
+        Self { longest_name: NAME_MAX - bytes, ..self }
     }
 
     /// The text before the first field: what a path is confined to.
@@ -194,7 +201,7 @@ impl Template {
 }
 
 /// Cuts every component of a path to what a file system takes; a short extension (`.log`) stays.
-fn shorten_names(out: &mut Vec<u8>, start: usize) {
+fn shorten_names(longest: usize, out: &mut Vec<u8>, start: usize) {
     const LONGEST_EXTENSION: usize = 16;
     let path = out.split_off(start);
     for (i, name) in path.split(|b| *b == b'/').enumerate() {
@@ -203,7 +210,7 @@ fn shorten_names(out: &mut Vec<u8>, start: usize) {
         }
         let dot = name.iter().rposition(|b| *b == b'.').filter(|dot| name.len() - dot <= LONGEST_EXTENSION);
         let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
-        out.extend_from_slice(&stem[..stem.len().min(LONGEST_NAME - extension.len())]);
+        out.extend_from_slice(&stem[..stem.len().min(longest - extension.len())]);
         out.extend_from_slice(extension);
     }
 }

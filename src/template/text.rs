@@ -94,7 +94,7 @@ fn confine(start: usize, out: &mut Vec<u8>) {
     if out.len() == start {
         return out.push(b'_');
     }
-    out.truncate(start + super::LONGEST_NAME);
+    out.truncate(start + super::NAME_MAX);
     for byte in &mut out[start..] {
         if *byte < 0x20 || *byte == b'/' || *byte == 0x7F {
             *byte = b'_';

@@ -126,15 +126,17 @@ pub(super) fn plan(config: &Config, scope: &mut OutputScope<'_, '_>) -> Option<P
     };
     let format = scope.format(config.format.as_ref(), "file", escaping);
     let settings = Arc::new(settings(config, path.as_ref()?, scope));
+    let is_alone = settings.rotation.is_some() || settings.seal.is_some();
     let mut plan = Plan {
         name: config.name.as_str().into(),
         kind: "file",
         place: config.path.as_ref().clone(),
-        address: path,
+        // What a closed, packed and sealed file is called.
+        address: path.map(|path| if is_alone { path.with_room(names::ROOM) } else { path }),
         form: settings.base.display().to_string(),
         print: format!("{settings:?}"),
         group: config.group.as_ref().map(|group| group.as_ref().clone()),
-        is_alone: settings.rotation.is_some() || settings.seal.is_some(),
+        is_alone,
         ..Plan::of(
             format?,
             Bounds::new(QUEUE, WhenFull::Block),

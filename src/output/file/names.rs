@@ -20,6 +20,8 @@ pub(super) const PARTIAL: &str = ".partial";
 pub(super) const CHAIN: &str = ".chain";
 /// So many files of one name are closed in a second at most.
 const MOST: u32 = 10_000;
+/// All that may stand behind a name: `-20261121T000000Z-9999.zst.partial`.
+pub(super) const ROOM: usize = 40;
 
 /// When a file was closed for good, and which of those of the same second it is.
 pub(super) type Closing = (DateTime<Utc>, u32);
