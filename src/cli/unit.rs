@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 
 use super::{ConfigFile, Failure, planned};
 use crate::config::{Address, Plan};
+use crate::import::JOURNALD;
 use crate::{input, output};
 
 /// Where systemd lets the unit write, and the server's user may.
 const OWN: [&str; 3] = ["/run/penstock", "/var/lib/penstock", "/var/log/penstock"];
-/// Where journald hands messages on; systemd has that socket.
-const JOURNALD: &str = "/run/systemd/journal/syslog";
 
 /// What is lacking.
 #[derive(Debug, Default)]

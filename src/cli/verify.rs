@@ -1,6 +1,6 @@
 //! `penstock verify`: files against their chains.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -75,14 +75,13 @@ fn gaps(verdicts: &[(&PathBuf, Verdict)]) -> Vec<String> {
     for (path, verdict) in verdicts {
         let Some(after) = verdict.after.as_ref().filter(|after| !is_there(verdict, after)) else { continue };
         // Only where one is older can something be missing between them.
-        let older = |path: &Path, other: &Path| closed(other).is_some_and(|other| closed(path).is_none_or(|own| other < own));
+        let is_older = |of: &Verdict| of.closed.is_some_and(|closed| verdict.closed.is_none_or(|own| closed < own));
+        let before = verdicts.iter().filter(|(_, of)| of.name == verdict.name && !has_follower(of) && is_older(of));
         // Of one that is not good the last seal is not known.
-        let is_last = |of: &Verdict| of.name == verdict.name && !has_follower(of);
-        if verdicts.iter().any(|(other, of)| is_last(of) && older(path, other) && of.finding.is_some()) {
+        if before.clone().any(|(_, of)| of.finding.is_some()) {
             continue;
         }
-        let before = verdicts.iter().filter(|(other, of)| is_last(of) && older(path, other));
-        if let Some((before, _)) = before.max_by_key(|(other, _)| closed(other)) {
+        if let Some((before, _)) = before.max_by_key(|(_, of)| of.closed) {
             gaps.push(format!(
                 "{}: the file before it is not {}: one that stood between them is missing (its last seal is {}…)",
                 path.display(),
@@ -92,13 +91,4 @@ fn gaps(verdicts: &[(&PathBuf, Verdict)]) -> Vec<String> {
         }
     }
     gaps
-}
-
-/// What stands behind a closed file's name sorts by the moment; a file that is still written has nothing there.
-fn closed(path: &Path) -> Option<String> {
-    let name = path.file_name()?.to_str()?;
-    let at = name.rfind("Z").filter(|at| *at >= 16)?;
-    let stamp = name.get(at - 15..at).filter(|stamp| stamp.as_bytes()[8] == b'T')?;
-    let rest = name[at + 1..].split('.').next().unwrap_or_default().trim_start_matches('-');
-    Some(format!("{stamp}-{rest:0>5}"))
 }

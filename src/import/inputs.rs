@@ -19,7 +19,7 @@ pub(super) struct Inputs {
 }
 
 /// Where journald hands messages on to whoever stands in for syslog.
-const JOURNALD: &str = "/run/systemd/journal/syslog";
+pub const JOURNALD: &str = "/run/systemd/journal/syslog";
 
 /// The inputs for which $RepeatedMsgReduction holds.
 const REDUCED: [&str; 5] = ["[[input.relp]]", "[[input.tcp]]", "[[input.tls]]", "[[input.udp]]", "[[input.unix]]"];

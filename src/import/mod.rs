@@ -21,6 +21,7 @@ mod write;
 use std::io;
 use std::path::Path;
 
+pub use inputs::JOURNALD;
 pub use report::Report;
 
 /// What became of a configuration.

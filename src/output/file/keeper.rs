@@ -108,7 +108,6 @@ struct Closed {
     when: Closing,
     size: u64,
     is_packed: bool,
-    is_removed: bool,
 }
 
 impl Work {
@@ -220,7 +219,7 @@ impl Work {
                         let ending = if name.is_packed { inner.rsplitn(2, |byte| *byte == b'.').nth(1) } else { None };
                         let plain = ending.unwrap_or(&inner).to_vec();
                         let (is_packed, size) = (name.is_packed, data.len());
-                        family.closed.push(Closed { plain, name: inner, when, size, is_packed, is_removed: false });
+                        family.closed.push(Closed { plain, name: inner, when, size, is_packed });
                     }
                 }
             }
@@ -247,15 +246,13 @@ impl Work {
         }
         family.closed.sort_by_key(|closed| (std::cmp::Reverse(closed.when), !closed.is_packed));
         // The server ended between the packed file's taking its place and the removal of the other one.
-        let mut whole: Option<Vec<u8>> = None;
-        for closed in &mut family.closed {
-            if whole.as_ref() == Some(&closed.plain) {
-                closed.is_removed = true;
-                self.remove_file(work.folder, &closed.name);
+        family.closed.dedup_by(|second, first| {
+            let is_left_over = second.plain == first.plain;
+            if is_left_over {
+                self.remove_file(work.folder, &second.name);
             }
-            whole = Some(closed.plain.clone());
-        }
-        family.closed.retain(|closed| !closed.is_removed);
+            is_left_over
+        });
         let keep = rotation.keep(family.severity);
         work.total += family.size;
         for (i, closed) in family.closed.into_iter().enumerate() {
@@ -295,7 +292,7 @@ impl Work {
 
     fn remove_file(&self, folder: &Folder, name: &[u8]) {
         let Ok(name) = with(name, "") else { return };
-        if self.is_immutable()
+        if self.settings.protects()
             && let Ok(file) = folder.read(&name)
         {
             // Where it does not help, the removal says why.
@@ -317,13 +314,9 @@ impl Work {
         }
     }
 
-    fn is_immutable(&self) -> bool {
-        self.settings.rotation.as_ref().is_some_and(|rotation| rotation.immutable)
-    }
-
     /// Packs the files, and makes them immutable where that is asked for, beside everything else.
     fn pack(&self, files: Vec<Vec<u8>>, packing: Packing) {
-        let immutable = self.is_immutable();
+        let immutable = self.settings.protects();
         if files.is_empty() || (packing == Packing::None && !immutable) || self.packing.swap(true, Ordering::AcqRel) {
             return;
         }

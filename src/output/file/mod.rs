@@ -192,6 +192,13 @@ fn settings(config: &Config, path: &Template, scope: &mut OutputScope<'_, '_>) -
     }
 }
 
+impl Settings {
+    /// Live files are append-only, and closed ones immutable.
+    fn protects(&self) -> bool {
+        self.rotation.as_ref().is_some_and(|rotation| rotation.immutable)
+    }
+}
+
 struct Files {
     store: Arc<Mutex<Store>>,
     /// Where files are closed for good, or sealed.

@@ -27,6 +27,11 @@ pub(super) struct Place {
     owners: Limited,
 }
 
+/// The fall-back file is no output's alone: nobody rotates or seals it.
+pub(super) fn is_fall_back(name: &CStr) -> bool {
+    name.to_bytes() == FALL_BACK.as_bytes()
+}
+
 /// Why a file cannot be had.
 #[derive(Debug)]
 pub(super) enum NoFile {
@@ -72,7 +77,7 @@ impl Place {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(classified(error)),
             Err(_) => {}
         }
-        if name.to_bytes() != FALL_BACK.as_bytes() && !self.may_make_one() {
+        if !is_fall_back(name) && !self.may_make_one() {
             return Err(NoFile::TooMany);
         }
         match self.make(name) {
@@ -105,7 +110,7 @@ impl Place {
             let name = name.to_string_lossy();
             warn_limited!(self.owners, "{name}: its owner, group or mode cannot be set: {}", reason(&error));
         }
-        if self.settings.rotation.as_ref().is_some_and(|rotation| rotation.immutable)
+        if self.settings.protects()
             && let Err(error) = protect(&file, Protection::AppendOnly)
         {
             let name = name.to_string_lossy();

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use super::chain::{self, Chain};
 use super::names::{self, Closing};
 use super::period::Period;
-use super::place::{FALL_BACK, Found, NoFile, Place};
+use super::place::{FALL_BACK, Found, NoFile, Place, is_fall_back};
 use super::slot::Open;
 use super::{Settings, Sync};
 use crate::message::Span;
@@ -190,8 +190,7 @@ impl Store {
     /// The file gets its last name, and its path a new one. Where that cannot be done it is written on.
     fn rotate(&mut self, slot: usize) {
         let open = &mut self.slots[slot];
-        // The fall-back file is no output's alone.
-        if open.size == 0 || open.partial > 0 || open.is_stuck() || open.name.to_bytes() == FALL_BACK.as_bytes() {
+        if open.size == 0 || open.partial > 0 || open.is_stuck() || is_fall_back(&open.name) {
             return;
         }
         let sealed = open.seal();
@@ -225,10 +224,10 @@ impl Store {
 
     /// Renames a file, and its chain, to what it is called from now on.
     fn give_away(&mut self, name: &CStr, file: &File, before: Option<Closing>) -> io::Result<(CString, Closing)> {
-        let immutable = self.settings.rotation.as_ref().is_some_and(|rotation| rotation.immutable);
+        let is_protected = self.settings.protects();
         let folder = self.place.folder()?;
         let (last, closing) = names::last(name, Utc::now(), before, |name| folder.has(name))?;
-        if immutable {
+        if is_protected {
             protect(file, Protection::Nothing)?;
         }
         folder.rename(name, &last)?;
@@ -243,12 +242,11 @@ impl Store {
 
     /// As before, then: there is no new file.
     fn take_back(&mut self, last: &CStr, name: &CStr, file: &File) {
-        let is_immutable = self.settings.rotation.as_ref().is_some_and(|rotation| rotation.immutable);
         let back = self.place.folder().and_then(|folder| {
             folder.rename(last, name)?;
             Chain::rename(folder, last, name)
         });
-        let protected = if is_immutable { protect(file, Protection::AppendOnly) } else { Ok(()) };
+        let protected = if self.settings.protects() { protect(file, Protection::AppendOnly) } else { Ok(()) };
         if let Err(error) = back.and(protected) {
             tracing::error!("{} is not what it was before: {}", name.to_string_lossy(), reason(&error));
         }
@@ -256,7 +254,7 @@ impl Store {
 
     /// None: it is not sealed, or not now.
     fn chain(&mut self, name: &CStr, file: &File, after: Option<&str>) -> Option<Chain> {
-        let seal = self.settings.seal.clone().filter(|_| name.to_bytes() != FALL_BACK.as_bytes())?;
+        let seal = self.settings.seal.clone().filter(|_| !is_fall_back(name))?;
         let settings = self.settings.clone();
         let chain = self.place.folder().and_then(|folder| {
             Chain::open(&chain::Place { folder, base: &settings.base, name }, file, settings.mode, seal, after)
@@ -408,11 +406,7 @@ impl Store {
             }
             loop {
                 let open = &mut self.slots[slot];
-                let room = if open.is_stuck() || open.name.to_bytes() == FALL_BACK.as_bytes() {
-                    u64::MAX
-                } else {
-                    limit.saturating_sub(open.size)
-                };
+                let room = if open.is_stuck() || is_fall_back(&open.name) { u64::MAX } else { limit.saturating_sub(open.size) };
                 let (mut written, mut result) = open.write(batch, &mut self.gathered, room);
                 if self.settings.sync == Sync::Batch
                     && let Err(error) = open.file.sync_data()

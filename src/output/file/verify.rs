@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use toml::Spanned;
 
 use super::chain::{MAGIC, NOTED, Sealed, hex, key_id, segment, shown, unhex};
-use super::names::CHAIN;
+use super::names::{self, CHAIN, Closing};
 use crate::net::tls::{public_key, signing_key};
 
 /// Whose seals are believed.
@@ -55,6 +55,8 @@ pub struct Verdict {
     pub finding: Option<String>,
     /// What the file is called while it is written.
     pub name: String,
+    /// When it was closed; None while it is written.
+    pub closed: Option<Closing>,
     /// The last seal of the file before it, and its own.
     pub after: Option<String>,
     pub last: String,
@@ -175,10 +177,11 @@ impl<L: BufRead, C: BufRead> Checked<'_, L, C> {
         self.verdict.after = Some(after.to_owned()).filter(|after| after != "-");
         let hash = digest::digest(&SHA256, line.as_bytes()).as_ref().to_vec();
         self.verdict.last = hex(&hash);
-        self.is_closed = !name.ends_with(&shown(plain(path).file_name().unwrap_or_default().as_bytes()));
-        let own = name.rsplit('/').next().unwrap_or(name);
-        if !shown(path.file_name().unwrap_or_default().as_bytes()).starts_with(own) {
-            self.verdict.finding = Some(format!("the chain is that of another file: {name}"));
+        let called = shown(plain(path).file_name().unwrap_or_default().as_bytes());
+        self.is_closed = !name.ends_with(&called);
+        match called.strip_prefix(name.rsplit('/').next().unwrap_or(name)) {
+            Some(behind) => self.verdict.closed = behind.strip_prefix('-').and_then(|closed| names::closed(closed.as_bytes())),
+            None => self.verdict.finding = Some(format!("the chain is that of another file: {name}")),
         }
         let octets: u64 = octets.parse().map_err(io::Error::other)?;
         while self.octets < octets && self.line()?.is_some() {
