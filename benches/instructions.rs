@@ -75,7 +75,7 @@ fn arena(kind: Kind) -> (Vec<u8>, Vec<Frame>) {
     for message in messages(kind) {
         let start = arena.len();
         arena.extend_from_slice(&message);
-        frames.push(Frame { span: Span::new(start, arena.len()), origin: 0, truncated: false });
+        frames.push(Frame::of(Span::new(start, arena.len())));
     }
     (arena, frames)
 }

@@ -13,7 +13,7 @@ pub fn with(raw: &[u8], then: impl FnOnce(&Message<'_>)) {
     let origin = Origin::new("udp".into(), Some([192, 0, 2, 1].into()), "localhost", Zone::parse("utc").expect("a zone"));
     let received = Received::now();
     let fields = parse(raw, &Options::default());
-    then(&Message { raw, fields, origin: &origin, received: &received, truncated: false });
+    then(&Message { raw, fields, origin: &origin, received: &received, truncated: false, json: b"" });
 }
 
 /// The text of the configuration, and after a NUL the bytes of a message.

@@ -128,7 +128,7 @@ impl Explainer<'_> {
         }
         let received = Received::now();
         let truncated = kept.len() < raw.len();
-        let message = Message { raw: kept, fields, origin: &self.origin, received: &received, truncated };
+        let message = Message { raw: kept, fields, origin: &self.origin, received: &received, truncated, json: b"" };
         line(out, "message", raw);
         self.fields(&message, out);
         self.route(&message, out);

@@ -142,13 +142,13 @@ impl Framer {
                 Step::Frame { start, end, next } => {
                     let (start, end) = (at + start, at + start + trimmed(&rest[start..end]));
                     if end > start {
-                        frames.push(Frame { span: Span::new(start, end), origin: 0, truncated: false });
+                        frames.push(Frame::of(Span::new(start, end)));
                     }
                     at += next;
                 }
                 Step::Overlong { start, discard } => {
                     let start = at + start;
-                    frames.push(Frame { span: Span::new(start, start + self.max), origin: 0, truncated: true });
+                    frames.push(Frame { truncated: true, ..Frame::of(Span::new(start, start + self.max)) });
                     self.errors.oversized += 1;
                     self.discard = discard;
                     at = start + self.max;

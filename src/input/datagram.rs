@@ -201,7 +201,8 @@ impl Reader {
             let truncated = datagram.truncated || kept < length;
             let who = (datagram.peer, datagram.credentials);
             let origin = self.senders.of(who, &self.shared, &self.names, &settings);
-            self.frames.push(Frame { span: Span::new(datagram.start, datagram.start + kept), origin, truncated });
+            let span = Span::new(datagram.start, datagram.start + kept);
+            self.frames.push(Frame { origin, truncated, ..Frame::of(span) });
         }
         let received = Received::now();
         let batch =

@@ -319,7 +319,7 @@ impl Taken {
     fn add(&mut self, number: u32, data: std::ops::Range<usize>, max: usize) {
         let truncated = data.len() > max;
         let span = Span::new(data.start, data.start + data.len().min(max));
-        self.frames.push(Frame { span, origin: 0, truncated });
+        self.frames.push(Frame { truncated, ..Frame::of(span) });
         self.numbers.push(number);
     }
 }

@@ -200,7 +200,7 @@ impl<'s> Taken<'s> {
             None => 0,
             Some(sender) => self.origin(sender),
         };
-        self.frames.push(Frame { span: Span::new(start, self.arena.len()), origin, truncated });
+        self.frames.push(Frame { origin, truncated, ..Frame::of(Span::new(start, self.arena.len())) });
     }
 
     /// One origin a sender: neighbours often have the same.

@@ -12,6 +12,15 @@ pub struct Frame {
     pub origin: u32,
     /// Longer than `max-message`: what is here is its beginning.
     pub truncated: bool,
+    /// The object that the message was made of, where it came as one; else empty.
+    pub json: Span,
+}
+
+impl Frame {
+    /// A whole message of the first origin.
+    pub fn of(span: Span) -> Self {
+        Self { span, origin: 0, truncated: false, json: Span::default() }
+    }
 }
 
 /// Borrowed from the reader's arena: no copy is made between the kernel's and the rendered record.

@@ -142,6 +142,8 @@ pub struct Message<'b> {
     pub received: &'b Received,
     /// The frame was longer than `max-message` and has been cut.
     pub truncated: bool,
+    /// The object (RFC 8259) that the message was made of, where it came as one; else empty.
+    pub json: &'b [u8],
 }
 
 impl<'b> Message<'b> {

@@ -4,6 +4,8 @@
 //! priority, and what has no priority is text. The whole text is kept in each case. No I/O, no clock, no allocation.
 
 mod bsd_timestamp;
+pub mod json;
+pub mod logfmt;
 mod rfc3164;
 mod rfc5424;
 pub mod structured_data;

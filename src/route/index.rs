@@ -206,7 +206,7 @@ mod tests {
     fn with_message<T>(raw: &str, use_it: impl FnOnce(&Message<'_>) -> T) -> T {
         let origin = Origin::new("in".into(), None, "here", Zone::Local);
         let fields = parse(raw.as_bytes(), &Options::default());
-        use_it(&Message { raw: raw.as_bytes(), fields, origin: &origin, received: &Received::now(), truncated: false })
+        use_it(&Message { raw: raw.as_bytes(), fields, origin: &origin, received: &Received::now(), truncated: false, json: b"" })
     }
 
     fn looked_up(index: &Index, message: &Message<'_>) -> Vec<usize> {

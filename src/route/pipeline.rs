@@ -179,7 +179,8 @@ pub(super) fn message<'b>(batch: &Batch<'b>, frame: &Frame, settings: &Settings)
         fields.timestamp = Timestamp::Absent;
     }
     let origin = &batch.origins[frame.origin as usize];
-    Message { raw, fields, origin, received: batch.received, truncated: frame.truncated }
+    let json = frame.json.of(batch.arena);
+    Message { raw, fields, origin, received: batch.received, truncated: frame.truncated, json }
 }
 
 impl Route {
@@ -292,7 +293,7 @@ mod tests {
             .iter()
             .map(|raw| {
                 at += raw.len();
-                Frame { span: Span::new(at - raw.len(), at), origin: 0, truncated: false }
+                Frame::of(Span::new(at - raw.len(), at))
             })
             .collect();
         let origins = [Arc::new(Origin::new("in".into(), None, "here", Zone::Local))];

@@ -48,6 +48,8 @@ struct Last {
     settings: Settings,
     /// The message as it came last.
     raw: Vec<u8>,
+    /// The object that it was made of.
+    json: Vec<u8>,
     received: Received,
     is_truncated: bool,
     repeated: u64,
@@ -88,7 +90,7 @@ impl Repeats {
     /// Remembers a message that is another than the one before; what is to be told of that one, or of all.
     pub(super) fn replace(&mut self, message: &Message<'_>, origin: &Arc<Origin>, settings: &Settings) -> Vec<Told> {
         let key = self.seed.hash_one(Key::of(origin));
-        if message.raw.len() > LONGEST_RAW {
+        if message.raw.len() + message.json.len() > LONGEST_RAW {
             return Vec::from_iter(self.last.remove(&key).and_then(|mut last| last.told()));
         }
         if let Some(last) = self.last.get_mut(&key) {
@@ -101,6 +103,7 @@ impl Repeats {
             origin: origin.clone(),
             settings: *settings,
             raw: Vec::new(),
+            json: Vec::new(),
             received: message.received.clone(),
             is_truncated: false,
             repeated: 0,
@@ -145,6 +148,8 @@ impl Last {
     fn remember(&mut self, message: &Message<'_>) {
         self.raw.clear();
         self.raw.extend_from_slice(message.raw);
+        self.json.clear();
+        self.json.extend_from_slice(message.json);
         (self.received, self.is_truncated) = (message.received.clone(), message.truncated);
     }
 
@@ -159,7 +164,7 @@ impl Last {
     }
 
     fn message(&self) -> Message<'_> {
-        let frame = Frame { span: Span::new(0, self.raw.len()), origin: 0, truncated: self.is_truncated };
+        let frame = Frame { truncated: self.is_truncated, ..Frame::of(Span::new(0, self.raw.len())) };
         let origins = std::slice::from_ref(&self.origin);
         let batch = Batch { arena: &self.raw, frames: &[], origins, received: &self.received };
         super::pipeline::message(&batch, &frame, &self.settings)
@@ -190,7 +195,12 @@ impl Last {
                 }
             }
         }
-        let frame = Frame { span: Span::new(0, raw.len()), origin: 0, truncated: self.is_truncated };
+        let frame = Frame::of(Span::new(0, raw.len()));
+        if count == 1 {
+            raw.extend_from_slice(&self.json);
+        }
+        let json = Span::new(frame.span.len(), raw.len());
+        let frame = Frame { truncated: self.is_truncated, json, ..frame };
         let origins = [self.origin.clone()];
         Some(Told { raw, frame, origins, settings: self.settings, received: self.received.clone() })
     }
@@ -222,7 +232,7 @@ mod tests {
             ["10.0.0.1", "10.0.0.2"].map(|peer| Arc::new(Origin::new("in".into(), peer.parse().ok(), "here", Zone::Local)));
         let (settings, received) = (Settings { repetitions, ..Settings::default() }, Received::now());
         for (origin, text) in messages {
-            let frame = Frame { span: Span::new(0, text.len()), origin: *origin as u32, truncated: false };
+            let frame = Frame { origin: *origin as u32, ..Frame::of(Span::new(0, text.len())) };
             let batch = Batch { arena: text.as_bytes(), frames: &[frame], origins: &origins, received: &received };
             pipeline.process(&batch, &settings, &mut outbox, &mut Tally::default());
         }
@@ -270,7 +280,7 @@ mod tests {
         let received = Received::now();
         let raw = b"<13>app: same";
         let fields = parse(raw, &settings.parse);
-        let message = Message { raw, fields, origin: &origin, received: &received, truncated: false };
+        let message = Message { raw, fields, origin: &origin, received: &received, truncated: false, json: b"" };
         assert!(!repeats.takes(&message, &origin) && repeats.replace(&message, &origin, &settings).is_empty());
         for round in 0..2 {
             assert!((0..3).all(|_| repeats.takes(&message, &origin)), "{round}");

@@ -115,7 +115,8 @@ pub(crate) fn quoted(input: &str) -> Option<(&str, String)> {
 pub(crate) fn value<'t>(input: &'t str, lookups: &Lookups) -> Result<(&'t str, Value), (&'t str, String)> {
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let path = (tag("sd["), take_while1(|c| !matches!(c, ']' | '[')), tag("]["), take_while1(|c| c != ']'), char(']'));
-    let name: Parsed<'_, &str> = alt((recognize(path), take_while1(word))).parse(input);
+    let json = preceded(tag("json."), take_while1(|c| word(c) || matches!(c, '.' | '@' | '/')));
+    let name: Parsed<'_, &str> = alt((recognize(path), recognize(json), take_while1(word))).parse(input);
     let Ok((mut rest, name)) = name else {
         return Err((input, "a field is expected".to_owned()));
     };

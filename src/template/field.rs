@@ -6,6 +6,7 @@ use chrono::DateTime;
 use chrono::format::{Item, StrftimeItems};
 
 use super::clock::{Clock, Grain, Stamp};
+use super::structured::{Part, Structured, trace};
 use crate::message::{Grammar, Message, Sender, Timestamp};
 use crate::parse::structured_data;
 
@@ -22,6 +23,8 @@ pub enum Field {
     Forged,
     Hostname,
     Input,
+    /// `json.user.id`: of the object that the message is, or its text.
+    Json(Box<str>),
     Message,
     /// What rsyslog calls so: what stands behind the tag, with the blank between them.
     Msg,
@@ -39,10 +42,12 @@ pub enum Field {
     SenderUid,
     SenderUnit,
     Severity,
+    SpanId,
     StructuredData,
     /// What rsyslog calls so: the BSD tag as it came, of RFC 5424 the program without a colon.
     SyslogTag,
     Tag,
+    TraceId,
     Truncated,
     Version,
 }
@@ -55,8 +60,8 @@ pub struct SdPath {
 }
 
 impl Field {
-    /// Every name but `sd[id][param]`, `timestamp` and `received`.
-    pub const NAMES: [(&'static str, Self); 26] = [
+    /// Every name but `json.path`, `sd[id][param]`, `timestamp` and `received`.
+    pub const NAMES: [(&'static str, Self); 28] = [
         ("after-pri", Self::AfterPri),
         ("app-name", Self::AppName),
         ("facility", Self::Facility),
@@ -78,9 +83,11 @@ impl Field {
         ("sender-uid", Self::SenderUid),
         ("sender-unit", Self::SenderUnit),
         ("severity", Self::Severity),
+        ("span-id", Self::SpanId),
         ("structured-data", Self::StructuredData),
         ("syslogtag", Self::SyslogTag),
         ("tag", Self::Tag),
+        ("trace-id", Self::TraceId),
         ("truncated", Self::Truncated),
         ("version", Self::Version),
     ];
@@ -91,13 +98,23 @@ impl Field {
             let (id, param) = (id.as_bytes().into(), param.as_bytes().into());
             return Some(Self::Sd(Box::new(SdPath { id, param })));
         }
+        if let Some(path) = name.strip_prefix("json.") {
+            return (!path.is_empty()).then(|| Self::Json(path.into()));
+        }
+        // As the two are written everywhere else.
+        let name = match name {
+            "span_id" => "span-id",
+            "trace_id" => "trace-id",
+            name => name,
+        };
         Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, field)| field.clone())
     }
 
     /// Whether [`Field::borrowed`] always has the bytes.
     pub fn is_borrowed(&self) -> bool {
         let is_written = matches!(self, Self::Pri | Self::Sd(_) | Self::SyslogTag | Self::Tag | Self::Truncated | Self::Version);
-        !is_written && !matches!(self, Self::Forged | Self::SenderGid | Self::SenderPid | Self::SenderUid)
+        let is_structured = matches!(self, Self::Json(_) | Self::SpanId | Self::TraceId);
+        !is_written && !is_structured && !matches!(self, Self::Forged | Self::SenderGid | Self::SenderPid | Self::SenderUid)
     }
 
     /// The grammar itself allows nothing but printable ASCII here (RFC 5424, section 6), and the parser holds it.
@@ -134,6 +151,7 @@ impl Field {
             Self::StructuredData => fields.structured_data,
             Self::Pri | Self::Sd(_) | Self::SyslogTag | Self::Tag | Self::Truncated | Self::Version => return None,
             Self::Forged | Self::SenderGid | Self::SenderPid | Self::SenderUid => return None,
+            Self::Json(_) | Self::SpanId | Self::TraceId => return None,
         })
     }
 
@@ -152,6 +170,13 @@ impl Field {
             }
         }
         match self {
+            Self::Json(path) => {
+                if let Some(structured) = Structured::of(message) {
+                    structured.append(path, out);
+                }
+            }
+            Self::SpanId => trace(Part::Span, message, out),
+            Self::TraceId => trace(Part::Trace, message, out),
             Self::Pri => number(u32::from(message.fields.priority.value()), out),
             Self::Sd(path) => {
                 let param = structured_data::find(message.fields.structured_data, &path.id, &path.param);
@@ -207,7 +232,7 @@ fn with_blank<'b>(message: &Message<'b>) -> &'b [u8] {
 
 /// How much of the text is the tag, for rsyslog: the first word or what ends with a colon; in a message without header only where the
 /// parser has found a program.
-fn inner_tag(message: &Message<'_>) -> usize {
+pub(super) fn inner_tag(message: &Message<'_>) -> usize {
     let fields = &message.fields;
     match fields.grammar {
         Grammar::Rfc3164 if fields.tag.is_empty() => {

@@ -2,6 +2,7 @@
 
 use super::clock::{Clock, Grain, Stamp};
 use super::field::Wall;
+use super::structured::Structured;
 use crate::message::{Message, Timestamp};
 use crate::parse::structured_data;
 
@@ -21,12 +22,20 @@ pub(super) fn object(message: &Message<'_>, clock: &mut Clock, slots: [(usize, G
     pair("app_name", fields.app_name, out);
     pair("proc_id", fields.proc_id, out);
     pair("msg_id", fields.msg_id, out);
-    if !fields.structured_data.is_empty() {
+    // What an object was made of says the same, with its types.
+    if !fields.structured_data.is_empty() && message.json.is_empty() {
         key("structured_data", out);
         elements(fields.structured_data, out);
     }
-    key("message", out);
-    string(fields.message, out);
+    let structured = Structured::of(message);
+    if !structured.is_some_and(|structured| structured.is_text(message)) {
+        key("message", out);
+        string(fields.message, out);
+    }
+    if let Some(structured) = structured {
+        key("json", out);
+        structured.object(out);
+    }
     pair("peer", message.origin.peer_text.as_bytes(), out);
     pair("input", message.origin.input.as_bytes(), out);
     if message.truncated {

@@ -9,6 +9,7 @@ mod field;
 mod filter;
 mod format;
 mod json;
+mod structured;
 mod text;
 mod value;
 

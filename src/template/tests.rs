@@ -15,7 +15,7 @@ fn with_message<T>(raw: &[u8], use_it: impl FnOnce(&Message<'_>) -> T) -> T {
     let origin = Origin::new(Arc::from("net"), "192.0.2.7".parse().ok(), "here", zone);
     let received = received();
     let fields = parse(raw, &Options::default());
-    use_it(&Message { raw, fields, origin: &origin, received: &received, truncated: false })
+    use_it(&Message { raw, fields, origin: &origin, received: &received, truncated: false, json: b"" })
 }
 
 fn rendered(template: &str, escaping: Escaping, raw: &[u8]) -> String {
@@ -210,5 +210,45 @@ fn paths_that_could_be_one() {
         ("/l/{received:%Y/%m}.log", "/l/{hostname}/{app-name}.log", true),
     ] {
         assert_eq!((path(a).may_meet(&path(b)), path(b).may_meet(&path(a))), (may_meet, may_meet), "{a} {b}");
+    }
+}
+
+/// JSON with and without a tag or cookie, logfmt, and structured data.
+const STRUCTURED: [&str; 5] = [
+    r#"<14>{"service":"api","trace_id":"4bf9","user":{"id":7},"tags":["a"], "text":"two\nlines"}"#,
+    r#"<14>api[7]: @cee: {"service":"api","trace_id":"4bf9","user":{"id":7},"tags":["a"], "text":"two\nlines"}"#,
+    r#"<14>1 - - - - - - {"service":"api","trace":{"id":"4bf9"},"user":{"id":7},"tags":["a"], "text":"two\nlines"}"#,
+    r#"<14>service=api traceparent=00-4bf9-00f0-01 user.id=7 tags="[\"a\"]" text="two\nlines""#,
+    r#"<14>1 - - - - - [t@32473 traceId="4bf9" spanId="00f0"] service up"#,
+];
+
+#[test]
+fn keys_and_values_of_a_text_are_fields() {
+    let template = "{json.service|default:-} {trace-id} {trace_id} {span-id} {json.user.id} {json.tags.0} {json.tags} {json.text}";
+    for (raw, expected) in STRUCTURED.iter().zip([
+        r#"api 4bf9 4bf9 - 7 a ["a"] two#012lines"#,
+        r#"api 4bf9 4bf9 - 7 a ["a"] two#012lines"#,
+        r#"api 4bf9 4bf9 - 7 a ["a"] two#012lines"#,
+        r#"api 4bf9 4bf9 00f0 7 - ["a"] two#012lines"#,
+        "- 4bf9 4bf9 00f0 - - - -",
+    ]) {
+        assert_eq!(rendered(template, Escaping::Line, raw.as_bytes()), expected, "{raw}");
+    }
+    assert_eq!(rendered("/var/log/{json.user}/{json.x}.log", Escaping::Path, br#"<14>{"user":"../a/b"}"#), "/var/log/_._a_b/-.log");
+}
+
+#[test]
+fn json_of_a_structured_message_is_nested() {
+    let format = Format::builtin("json", Escaping::Line).expect("a format");
+    for (raw, expected) in [
+        (STRUCTURED[0], r#""json":{"service":"api","trace_id":"4bf9","user":{"id":7},"tags":["a"],"text":"two\nlines"},"peer""#),
+        (STRUCTURED[1], r#""app_name":"api","proc_id":"7","json":{"service":"api","#),
+        ("<14>a=1 b=\"x \\\"y\\\"\"", r#""message":"a=1 b=\"x \\\"y\\\"\"","json":{"a":"1","b":"x \"y\""},"peer""#),
+        ("<14>{\"a\":1} and more", r#""message":"{\"a\":1} and more","peer""#),
+        ("<14>{\"a\":\"\x7f\"}", r#""json":{"a":"\u007f"}"#),
+    ] {
+        let line = formatted(&format, raw.as_bytes());
+        assert!(line.contains(expected), "{line}");
+        serde_json::from_str::<serde_json::Value>(&line).expect("JSON");
     }
 }

@@ -213,6 +213,11 @@ fn matcher(left: &Value, operator: Operator, values: &[String]) -> Result<Matche
     let text = values.first().map(|value| value.as_bytes()).unwrap_or_default();
     Ok(match operator {
         Operator::Compare(Compare::Equal | Compare::NotEqual) => Matcher::Equals(text.into()),
+        // What a key of JSON or logfmt has may be a number.
+        Operator::Compare(compare) if matches!(left.field, Field::Json(_)) => {
+            let number = values[0].parse().map_err(|_| format!("`{}` is no number", values[0]))?;
+            Matcher::Decimal(compare, number)
+        }
         Operator::Compare(_) => return Err("only numbers, severities and facilities are less or greater".to_owned()),
         Operator::Contains => Matcher::Contains(Box::new(memmem::Finder::new(text).into_owned())),
         Operator::EndsWith => Matcher::EndsWith(text.into()),

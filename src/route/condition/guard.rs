@@ -60,7 +60,7 @@ impl Test {
             Matcher::Equals(text) => (Kind::Equals, vec![text.clone()]),
             Matcher::In(texts) => (Kind::Equals, texts.iter().cloned().collect()),
             Matcher::Matches(regex) => (Kind::Contains, literals(regex.as_str())?),
-            Matcher::Networks(_) | Matcher::Number(..) | Matcher::NumberIn(_) => return None,
+            Matcher::Decimal(..) | Matcher::Networks(_) | Matcher::Number(..) | Matcher::NumberIn(_) => return None,
         };
         let useful = kind == Kind::Equals || texts.iter().all(|text| text.len() >= SHORTEST);
         (useful && self.left.is_borrowed()).then(|| Guard { field: self.left.field.clone(), kind, texts })

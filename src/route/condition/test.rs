@@ -21,6 +21,8 @@ pub(super) struct Test {
 #[derive(Clone, Debug)]
 pub(super) enum Matcher {
     Contains(Box<memmem::Finder<'static>>),
+    /// True for the orderings of the value, where it is a number, to this one.
+    Decimal(Compare, f64),
     EndsWith(Box<[u8]>),
     Equals(Box<[u8]>),
     In(HashSet<Box<[u8]>, foldhash::fast::RandomState>),
@@ -77,6 +79,10 @@ impl Test {
     fn text_holds(&self, text: &[u8]) -> bool {
         match &self.matcher {
             Matcher::Contains(finder) => finder.find(text).is_some(),
+            Matcher::Decimal(compare, number) => {
+                let value = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
+                value.and_then(|value| value.partial_cmp(number)).is_some_and(|ordering| compare.holds(ordering))
+            }
             Matcher::EndsWith(end) => text.ends_with(end),
             Matcher::Equals(other) => text == &**other,
             Matcher::In(texts) => texts.contains(text),

@@ -13,7 +13,7 @@ fn with_message<T>(raw: &[u8], use_it: impl FnOnce(&Message<'_>) -> T) -> T {
     let origin = Origin::new(Arc::from("net"), "10.1.2.3".parse().ok(), "here", Zone::Local);
     let received = Received::now();
     let fields = parse(raw, &Options::default());
-    use_it(&Message { raw, fields, origin: &origin, received: &received, truncated: false })
+    use_it(&Message { raw, fields, origin: &origin, received: &received, truncated: false, json: b"" })
 }
 
 const RAW: &[u8] = b"<164>1 - web1 python-app-7 12 - [a b=\"x \\\"y\\\"\"] Disk full on /var";
@@ -46,6 +46,27 @@ fn conditions_hold_or_not() {
     ] {
         assert_eq!(holds(condition, RAW), expected, "{condition}");
     }
+}
+
+#[test]
+fn keys_of_a_text_are_compared() {
+    let raw = br#"<14>{"trace_id":"4bf9","status":503,"ms":1.5,"user":{"id":7},"http.method":"GET","@t":"x","none":null}"#;
+    for (condition, expected) in [
+        (r#"json.trace_id == "4bf9""#, true),
+        (r#"trace-id == "4bf9" and trace_id in ["4bf9"]"#, true),
+        (r#"json.status >= 500 and json.status < 504"#, true),
+        (r#"json.status > 503"#, false),
+        (r#"json.ms <= 1.5"#, true),
+        (r#"json.absent <= 1 or json.trace_id > 0"#, false),
+        (r#"json.user.id == 7 and json.http.method == GET and json.@t == x"#, true),
+        (r#"json.none == """#, true),
+        (r#"json.user.id|number == 7"#, true),
+    ] {
+        assert_eq!(holds(condition, raw), expected, "{condition}");
+    }
+    let error = Condition::compile("json.status >= many").expect_err("no number");
+    assert_eq!((error.offset, &*error.what), (15, "`many` is no number"));
+    assert!(Condition::compile("json. == 1").is_err());
 }
 
 #[test]
