@@ -19,3 +19,4 @@ pub mod queue;
 pub mod route;
 pub mod sys;
 pub mod template;
+pub mod translate;

@@ -18,7 +18,7 @@ use toml::Spanned;
 pub use error::{Errors, Problem};
 pub use load::{Loaded, Source, load};
 pub use plan::{OutputScope, Plan, Scope, ServerPlan, plan};
-pub use units::{Address, Mode, Network, Period, Size, TimeZone};
+pub use units::{Address, FacilityName, Mode, Network, Period, Size, TimeZone};
 
 /// One file. Kinds of inputs and outputs are keys (`[[input.udp]]`), not tags: serde's tagged and flattened forms lose
 /// the position of an error.

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
-use crate::message::Zone;
+use crate::message::{Facility, Zone};
 
 /// Bytes: `64KiB`, `1MB`, `512`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
@@ -38,6 +38,10 @@ pub enum Address {
     Path(PathBuf),
 }
 
+/// A facility by the names of syslog.conf(5), or its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FacilityName(pub Facility);
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -60,6 +64,14 @@ const SIZES: [(&str, usize); 9] = [
 ];
 
 const PERIODS: [(&str, f64); 6] = [("ms", 0.001), ("us", 0.000_001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0)];
+
+impl Address {
+    /// A path begins with a slash.
+    fn parse(text: &str) -> Option<Self> {
+        let path = text.starts_with('/').then(|| Self::Path(text.into()));
+        path.or_else(|| text.parse().ok().map(Self::Ip))
+    }
+}
 
 impl Size {
     fn parse(text: &str) -> Option<Self> {
@@ -122,6 +134,8 @@ macro_rules! read_as_text {
     };
 }
 
+read_as_text!(Address, "an address and port (`127.0.0.1:9020`, `[::]:9020`) or a path", Self::parse, None);
+read_as_text!(FacilityName, "a facility (`user`, `local0`)", |text| Facility::parse(text).map(Self), None);
 read_as_text!(Size, "a size (`64KiB`, `1MB`, a number of bytes)", Self::parse, Some(Self));
 read_as_text!(Period, "a length of time (`100ms`, `10s`, `5m`, `1h`)", Self::parse, None);
 read_as_text!(Mode, "an octal mode (`\"0640\"`)", Self::parse, None);

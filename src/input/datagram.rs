@@ -13,7 +13,7 @@ use tokio::net::{UdpSocket, UnixDatagram};
 use tokio::time::MissedTickBehavior;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{Names, Settings, Shared, Worker};
+use super::{Names, Protocol, Settings, Shared, Worker, python};
 use crate::frame::trimmed;
 use crate::message::{Batch, Frame, Origin, Received, Sender, Span};
 use crate::route::Touched;
@@ -121,6 +121,7 @@ pub(super) async fn serve(socket: Socket, worker: Rc<Worker>) {
         slots: if matches!(socket, Readable::Unix(_)) { Receiver::with_credentials() } else { Receiver::default() },
         count: 0,
         frames: Vec::new(),
+        translated: Vec::new(),
         senders: Senders::default(),
         touched: Touched::default(),
     };
@@ -173,6 +174,8 @@ struct Reader {
     /// How many datagrams the last call brought.
     count: usize,
     frames: Vec<Frame>,
+    /// What records of Python became.
+    translated: Vec<u8>,
     senders: Senders,
     touched: Touched,
 }
@@ -186,6 +189,8 @@ impl Reader {
         let settings = self.shared.settings.load_full();
         self.senders.refresh(&settings, if self.is_local { FORGET_PROCESSES } else { FORGET });
         self.frames.clear();
+        self.translated.clear();
+        let is_python = settings.protocol == Protocol::Python;
         for i in 0..count {
             let datagram = self.slots.datagram(i);
             if datagram.peer.is_some_and(|peer| !settings.allows(peer)) {
@@ -193,20 +198,27 @@ impl Reader {
                 continue;
             }
             let bytes = &self.slots.arena()[datagram.start..datagram.start + datagram.length];
+            let who = (datagram.peer, datagram.credentials);
+            if is_python {
+                let origin = self.senders.of(who, &self.shared, &self.names, &settings);
+                let record = python::datagram(bytes, &settings, &mut self.translated);
+                self.shared.counters.foreign.add(u64::from(record.is_foreign));
+                self.frames.push(Frame { origin, ..record.frame });
+                continue;
+            }
             let length = trimmed(bytes);
             if length == 0 {
                 continue;
             }
             let kept = length.min(settings.max_message);
             let truncated = datagram.truncated || kept < length;
-            let who = (datagram.peer, datagram.credentials);
             let origin = self.senders.of(who, &self.shared, &self.names, &settings);
             let span = Span::new(datagram.start, datagram.start + kept);
             self.frames.push(Frame { origin, truncated, ..Frame::of(span) });
         }
         let received = Received::now();
-        let batch =
-            Batch { arena: self.slots.arena(), frames: &self.frames, origins: &self.senders.origins, received: &received };
+        let arena = if is_python { &self.translated } else { self.slots.arena() };
+        let batch = Batch { arena, frames: &self.frames, origins: &self.senders.origins, received: &received };
         worker.process(&self.shared, &settings, &batch, &mut self.touched, None);
         if count < Receiver::COUNT { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     }

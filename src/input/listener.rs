@@ -17,10 +17,10 @@ use tokio::task::spawn_local;
 use tokio_util::task::TaskTracker;
 
 use super::bind::bind;
-use super::handover::ConnectionState;
+use super::handover::{ConnectionState, Keep};
 use super::stream::{self, Connection};
 use super::worker::Seat;
-use super::{Names, Plan, Shared, Transport, Worker, Workers, datagram, relp, source};
+use super::{Names, Plan, Protocol, Shared, Transport, Worker, Workers, datagram, python, relp, source};
 use crate::config::Address;
 use crate::message::Origin;
 use crate::net::tls::{self, ServerTls};
@@ -297,7 +297,7 @@ impl Door {
                 let connection = connect(worker, seat);
                 match stream.and_then(TcpStream::from_std) {
                     Ok(stream) => match left {
-                        Some(left) => stream::resume(stream, connection, &left.framer, left.held).await,
+                        Some(left) => go_on(stream, connection, left).await,
                         None => serve_tcp(stream, connection).await,
                     },
                     Err(error) => tracing::error!("a connection was lost: {}", reason(&error)),
@@ -316,10 +316,7 @@ impl Door {
             spawn_local(async move {
                 let connection = connect(worker, seat);
                 match stream.and_then(UnixStream::from_std) {
-                    Ok(stream) => {
-                        let left = left.unwrap_or_default();
-                        stream::resume(stream, connection, &left.framer, left.held).await;
-                    }
+                    Ok(stream) => go_on(stream, connection, left.unwrap_or_default()).await,
                     Err(error) => tracing::error!("a connection was lost: {}", reason(&error)),
                 }
             });
@@ -332,7 +329,7 @@ impl Door {
         self.workers.deal(move |worker, seat| {
             spawn_local(async move {
                 let nothing = tokio::io::join(tokio::io::empty(), tokio::io::sink());
-                stream::resume(nothing, connect(worker, seat), &left.framer, left.held).await;
+                go_on(nothing, connect(worker, seat), left).await;
             });
         });
     }
@@ -365,12 +362,21 @@ impl Door {
     }
 }
 
+/// Plain streams of every protocol but RELP, from where they were left.
+async fn go_on(stream: impl Keep, connection: Connection, left: ConnectionState) {
+    let protocol = connection.shared.settings.load().protocol;
+    match protocol {
+        Protocol::Python => Box::pin(python::serve(stream, connection, left.held)).await,
+        Protocol::Relp => Box::pin(relp::serve(stream, connection)).await,
+        Protocol::Syslog => stream::resume(stream, connection, &left.framer, left.held).await,
+    }
+}
+
 /// Ten thousand plain connections do not pay for what a TLS session needs.
 async fn serve_tcp(stream: TcpStream, connection: Connection) {
     let settings = connection.shared.settings.load_full();
     match &settings.tls {
-        None if settings.protocol == super::Protocol::Relp => Box::pin(relp::serve(stream, connection)).await,
-        None => stream::serve(stream, connection).await,
+        None => go_on(stream, connection, ConnectionState::default()).await,
         Some(server) => Box::pin(serve_tls(stream, server, settings.handshake, connection)).await,
     }
 }
@@ -381,10 +387,7 @@ async fn serve_tls(stream: TcpStream, server: &ServerTls, handshake: Duration, c
         accepted = tls::accept(stream, server, handshake) => accepted,
     };
     match accepted {
-        Ok(stream) if connection.shared.settings.load().protocol == super::Protocol::Relp => {
-            relp::serve(stream, connection).await
-        }
-        Ok(stream) => stream::serve(stream, connection).await,
+        Ok(stream) => go_on(stream, connection, ConnectionState::default()).await,
         Err(why) => {
             let Shared { name, counters, log, .. } = &*connection.shared;
             counters.refused_tls.add(1);

@@ -20,10 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Address, Scope};
 use crate::frame::Framing;
-use crate::message::Zone;
+use crate::message::{Facility, Priority, Zone};
 use crate::metrics::{InputCounters, Limited};
 use crate::net::tls::ServerTls;
 use crate::route;
+use crate::translate;
 
 pub use handover::{ConnectionState, Kept};
 pub use listener::{Given, Opened, open, resume};
@@ -56,7 +57,7 @@ macro_rules! kinds {
     };
 }
 
-kinds!(file, journal, kmsg, relp, tcp, tls, udp, unix);
+kinds!(file, journal, kmsg, python, relp, tcp, tls, udp, unix);
 
 /// A kind's own options, and those that all kinds have.
 macro_rules! input_config {
@@ -198,10 +199,12 @@ pub enum Transport {
 /// What a stream's bytes mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// Messages, one after the other.
-    Syslog,
+    /// Pickled records of Python's logging.
+    Python,
     /// Messages that are acknowledged.
     Relp,
+    /// Messages, one after the other.
+    Syslog,
 }
 
 /// What may change while the sockets and connections stay.
@@ -220,6 +223,8 @@ pub struct Settings {
     pub handshake: Duration,
     pub receive_buffer: usize,
     pub protocol: Protocol,
+    /// Of records that name none.
+    pub facility: Facility,
     pub tls: Option<ServerTls>,
     /// What is read, where nobody sends.
     pub source: Option<source::Source>,
@@ -239,6 +244,7 @@ impl Default for Settings {
             handshake: Duration::from_secs(10),
             receive_buffer: 32 << 20,
             protocol: Protocol::Syslog,
+            facility: Priority::DEFAULT.facility(),
             tls: None,
             source: None,
         }
@@ -294,6 +300,11 @@ impl Shared {
 }
 
 impl Settings {
+    /// How records of other loggers become messages.
+    fn translation(&self) -> translate::Options {
+        translate::Options { facility: self.facility, zone: self.zone, max_message: self.max_message }
+    }
+
     fn allows(&self, peer: std::net::IpAddr) -> bool {
         self.allow.is_empty() || self.allow.iter().any(|network| network.contains(&peer.to_canonical()))
     }

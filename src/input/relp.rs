@@ -13,13 +13,12 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use toml::Spanned;
 
 use super::stream::Connection;
-use super::{Plan, Protocol, Settings, stream_config};
+use super::{Plan, Protocol, Settings, stream_config, tls};
 use crate::config::{Period, Scope};
 use crate::frame::relp::{self, Relp};
 use crate::frame::trimmed;
 use crate::message::{Batch, Frame, Received, Span};
 use crate::net::compression::Unpacker;
-use crate::net::tls::{ServerFiles, ServerTls};
 use crate::queue::{Acceptance, Receipt};
 use crate::route::Touched;
 use crate::warn_limited;
@@ -43,24 +42,14 @@ stream_config! {
 }
 
 pub(super) fn plan(config: &Config, scope: &mut Scope<'_>) -> Option<Plan> {
-    let tls = match (&config.certificate, &config.key) {
-        (Some(certificate), Some(key)) => {
-            let (client_ca, crl) = (config.client_ca.as_ref(), config.crl.as_ref());
-            let files = ServerFiles { certificate, key, client_ca, crl, peers: &config.peers };
-            ServerTls::read(&files).map_err(|(span, what)| scope.error(span, what)).ok()
-        }
-        (Some(one), None) | (None, Some(one)) => {
-            scope.error(one.span(), "TLS needs both `certificate` and `key`");
-            None
-        }
-        (None, None) => {
-            let needless = config.client_ca.as_ref().or(config.crl.as_ref()).map(Spanned::span);
-            if let Some(span) = needless.or_else(|| config.peers.first().map(Spanned::span)) {
-                scope.error(span, "this is for TLS: `certificate` and `key` are missing");
-            }
-            None
-        }
+    let files = tls::Optional {
+        certificate: config.certificate.as_ref(),
+        key: config.key.as_ref(),
+        client_ca: config.client_ca.as_ref(),
+        crl: config.crl.as_ref(),
+        peers: &config.peers,
     };
+    let tls = files.read(scope);
     Some(config.plan("relp", scope, |settings| Settings {
         handshake: config.handshake_timeout.map_or(settings.handshake, |period| period.0),
         protocol: Protocol::Relp,

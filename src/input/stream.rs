@@ -28,11 +28,11 @@ use crate::warn_limited;
 /// Asked of the kernel at a time; with 256-byte messages some five hundred of them.
 const READ_BYTES: usize = 128 << 10;
 /// A stop reads what has already arrived, for no longer than this.
-const LAST_READS: Duration = Duration::from_secs(1);
+pub(super) const LAST_READS: Duration = Duration::from_secs(1);
 /// After a stop, silence for so long means that nothing more was on its way.
-const NOTHING_MORE: Duration = Duration::from_millis(20);
+pub(super) const NOTHING_MORE: Duration = Duration::from_millis(20);
 /// A peer that does not take the close is left.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+pub(super) const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// What belongs to a connection besides its stream.
 pub(super) struct Connection {
@@ -100,7 +100,8 @@ pub(super) async fn resume<S: Keep>(mut stream: S, connection: Connection, saved
             Next::Pause => connection.split(&mut reading, Event::Pause),
             Next::Closed | Next::Idle => break,
             Next::Stop if S::KEEPABLE && connection.shared.heir.get().is_some() => {
-                return connection.hand_over(stream, reading);
+                let framer = reading.framer.save();
+                return connection.hand_over(stream, framer, reading.held);
             }
             Next::Stop => {
                 // What has arrived was accepted by the kernel in our name.
@@ -117,14 +118,14 @@ pub(super) async fn resume<S: Keep>(mut stream: S, connection: Connection, saved
 
 impl Connection {
     /// What has not been read stays in the socket.
-    fn hand_over(&self, stream: impl Keep, reading: Reading) {
+    pub(super) fn hand_over(&self, stream: impl Keep, framer: Saved, held: Vec<u8>) {
         let (Some(heir), Some(fd)) = (self.shared.heir.get(), stream.keep()) else { return };
         let state = ConnectionState {
             cookie: socket::cookie(fd.as_fd()).unwrap_or(0),
             input: self.shared.name.to_string(),
             peer: self.origin.peer,
-            framer: reading.framer.save(),
-            held: reading.held,
+            framer,
+            held,
         };
         // Nobody takes it: it is closed, as at any stop.
         let _ = heir.send(Kept { fd, state });
@@ -215,7 +216,7 @@ impl Connection {
     }
 
     /// Sessions end without a close_notify, and peers reset: what they have sent is delivered all the same.
-    fn broken(&self, error: &io::Error) {
+    pub(super) fn broken(&self, error: &io::Error) {
         let Shared { name, log, .. } = &*self.shared;
         if error.kind() != io::ErrorKind::UnexpectedEof {
             warn_limited!(log.connection, "input `{name}`: the connection of {} broke: {}", self.origin.peer_text, reason(error));

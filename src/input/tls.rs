@@ -29,6 +29,38 @@ stream_config! {
     }
 }
 
+/// The same, where an input can do without TLS.
+pub(super) struct Optional<'c> {
+    pub(super) certificate: Option<&'c Spanned<PathBuf>>,
+    pub(super) key: Option<&'c Spanned<PathBuf>>,
+    pub(super) client_ca: Option<&'c Spanned<PathBuf>>,
+    pub(super) crl: Option<&'c Spanned<PathBuf>>,
+    pub(super) peers: &'c [Spanned<String>],
+}
+
+impl Optional<'_> {
+    /// TLS where a certificate is given.
+    pub(super) fn read(&self, scope: &mut Scope<'_>) -> Option<ServerTls> {
+        match (self.certificate, self.key) {
+            (Some(certificate), Some(key)) => {
+                let files = ServerFiles { certificate, key, client_ca: self.client_ca, crl: self.crl, peers: self.peers };
+                ServerTls::read(&files).map_err(|(span, what)| scope.error(span, what)).ok()
+            }
+            (Some(one), None) | (None, Some(one)) => {
+                scope.error(one.span(), "TLS needs both `certificate` and `key`");
+                None
+            }
+            (None, None) => {
+                let needless = self.client_ca.or(self.crl).map(Spanned::span);
+                if let Some(span) = needless.or_else(|| self.peers.first().map(Spanned::span)) {
+                    scope.error(span, "this is for TLS: `certificate` and `key` are missing");
+                }
+                None
+            }
+        }
+    }
+}
+
 pub(super) fn plan(config: &Config, scope: &mut Scope<'_>) -> Option<Plan> {
     let files = ServerFiles {
         certificate: &config.certificate,

@@ -62,7 +62,17 @@ impl Zone {
         }
     }
 
-    fn resolve(self, naive: NaiveDateTime) -> DateTime<FixedOffset> {
+    /// A moment as a clock on a wall of this zone shows it.
+    pub fn show(self, moment: DateTime<Utc>) -> DateTime<FixedOffset> {
+        match self {
+            Self::Fixed(offset) => moment.with_timezone(&offset),
+            Self::Local => moment.with_timezone(&Local).fixed_offset(),
+            Self::Named(zone) => moment.with_timezone(&zone).fixed_offset(),
+        }
+    }
+
+    /// The moment at which a clock on a wall of this zone shows so.
+    pub fn read(self, naive: NaiveDateTime) -> DateTime<FixedOffset> {
         match self {
             Self::Fixed(offset) => pick(offset.from_local_datetime(&naive), naive),
             Self::Local => pick(Local.from_local_datetime(&naive), naive).fixed_offset(),
@@ -90,13 +100,13 @@ impl Civil {
             None => zone,
         };
         if let Some(year) = self.year {
-            return self.in_year(i32::from(year)).map(|naive| zone.resolve(naive));
+            return self.in_year(i32::from(year)).map(|naive| zone.read(naive));
         }
         let this_year = received.year();
         [this_year, this_year - 1, this_year + 1]
             .into_iter()
             .filter_map(|year| self.in_year(year))
-            .map(|naive| zone.resolve(naive))
+            .map(|naive| zone.read(naive))
             .min_by_key(|time| (*time - *received).abs())
     }
 

@@ -37,6 +37,8 @@ pub struct InputCounters {
     pub grammars: [Counter; Grammar::ALL.len()],
     pub truncated: Counter,
     pub miscounted: Counter,
+    /// Records that are not plain data, or none at all: shown as text.
+    pub foreign: Counter,
     /// Datagrams that the kernel dropped for want of room in the receive buffer.
     pub kernel_drops: Counter,
     pub unrouted: Counter,

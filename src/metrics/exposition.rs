@@ -93,6 +93,8 @@ impl Families<'_, '_> {
         self.counter("penstock_parsed_messages", "Messages by the grammar that took them", rows)?;
         let rows = self.of_inputs(|c| by("error", [("truncated", c.truncated.get()), ("miscounted", c.miscounted.get())]));
         self.counter("penstock_framing_errors", "Frames longer than max-message, and counts that cannot be meant", rows)?;
+        let rows = self.of_inputs(|c| alone(c.foreign.get()));
+        self.counter("penstock_foreign_records", "Records of which something could only be shown as text", rows)?;
         let rows = self.of_inputs(|c| alone(c.unrouted.get()));
         self.counter("penstock_unrouted_messages", "Messages that no route took", rows)?;
         let rows = self.of_inputs(|c| alone(c.repeated.get()));

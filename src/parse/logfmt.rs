@@ -121,7 +121,9 @@ mod tests {
 
     #[test]
     fn prose_is_none() {
-        for text in ["", "a=1", "user=7 logged in", "x = 1 y = 2", "a=\"1 b=2", "a=\"1\"b c=2", "see a=1 b=2", "=1 a=2", "a=1, b=2 c"] {
+        for text in
+            ["", "a=1", "user=7 logged in", "x = 1 y = 2", "a=\"1 b=2", "a=\"1\"b c=2", "see a=1 b=2", "=1 a=2", "a=1, b=2 c"]
+        {
             assert!(!is_logfmt(text.as_bytes()), "{text}");
         }
         assert!(is_logfmt(b"a=1 b=2") && is_logfmt(b" a=1  b=\"\\\\\" "));

@@ -114,7 +114,7 @@ fn pri(message: &Message<'_>, out: &mut Vec<u8>) {
 }
 
 /// `NILVALUE / 1*LONGEST PRINTUSASCII`: what else came is shown as `_` (RFC 5424, section 6).
-fn header_field(value: &[u8], longest: usize, out: &mut Vec<u8>) {
+pub fn header_field(value: &[u8], longest: usize, out: &mut Vec<u8>) {
     if value.is_empty() {
         return out.push(b'-');
     }

@@ -19,7 +19,7 @@ pub use compile::{CompileError, must_not_panic};
 pub(crate) use compile::{did_you_mean, pattern, quoted, value};
 pub use field::{Field, SdPath};
 pub use filter::{Lookup, Lookups};
-pub use format::Format;
+pub use format::{Format, header_field};
 pub use json::string as json_string;
 pub use text::{Escaping, is_plain};
 pub use value::{Value, Workspace};

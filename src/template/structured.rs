@@ -97,7 +97,7 @@ impl<'b> Structured<'b> {
 
     /// The text of the message says nothing else.
     pub(super) fn is_text(self, message: &Message<'_>) -> bool {
-        matches!(self, Self::Json(_)) && message.json.is_empty()
+        matches!(self, Self::Json(_)) && (message.json.is_empty() || message.json == message.fields.message)
     }
 }
 
@@ -118,7 +118,8 @@ pub(super) fn trace(part: Part, message: &Message<'_>, out: &mut Vec<u8>) {
             return;
         }
     }
-    let params = || structured_data::elements(message.fields.structured_data).flat_map(|element| element.params().collect::<Vec<_>>());
+    let params =
+        || structured_data::elements(message.fields.structured_data).flat_map(|element| element.params().collect::<Vec<_>>());
     let named = |param: &structured_data::Param<'_>| part.names().iter().any(|name| name.as_bytes() == param.name);
     if let Some(param) = params().find(named) {
         param.pieces().for_each(|piece| out.extend_from_slice(piece));

@@ -224,7 +224,8 @@ const STRUCTURED: [&str; 5] = [
 
 #[test]
 fn keys_and_values_of_a_text_are_fields() {
-    let template = "{json.service|default:-} {trace-id} {trace_id} {span-id} {json.user.id} {json.tags.0} {json.tags} {json.text}";
+    let template =
+        "{json.service|default:-} {trace-id} {trace_id} {span-id} {json.user.id} {json.tags.0} {json.tags} {json.text}";
     for (raw, expected) in STRUCTURED.iter().zip([
         r#"api 4bf9 4bf9 - 7 a ["a"] two#012lines"#,
         r#"api 4bf9 4bf9 - 7 a ["a"] two#012lines"#,
@@ -234,7 +235,10 @@ fn keys_and_values_of_a_text_are_fields() {
     ]) {
         assert_eq!(rendered(template, Escaping::Line, raw.as_bytes()), expected, "{raw}");
     }
-    assert_eq!(rendered("/var/log/{json.user}/{json.x}.log", Escaping::Path, br#"<14>{"user":"../a/b"}"#), "/var/log/_._a_b/-.log");
+    assert_eq!(
+        rendered("/var/log/{json.user}/{json.x}.log", Escaping::Path, br#"<14>{"user":"../a/b"}"#),
+        "/var/log/_._a_b/-.log"
+    );
 }
 
 #[test]
