@@ -119,7 +119,7 @@ fn parsing(rounds: usize, kind: Kind) {
 fn with_messages(kind: Kind, mut work: impl FnMut(&[Message<'_>])) {
     let (raws, origin, received) = (messages(kind), origin(), Received::now());
     let view =
-        |raw| Message { raw, fields: parse(raw, &Options::default()), origin: &origin, received: &received, truncated: false };
+        |raw| Message { raw, fields: parse(raw, &Options::default()), origin: &origin, received: &received, truncated: false, json: b"" };
     let views: Vec<_> = raws.iter().map(|raw| view(raw.as_slice())).collect();
     work(&views);
 }

@@ -9,13 +9,30 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// Folder → what it may use: a whole folder, or one item of it. `*` is everything.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("cli", &["*"]),
     ("config", &["input", "message", "output", "route", "sys", "template"]),
     ("daemon", &["config", "input", "metrics", "output", "queue", "route", "sys"]),
     ("frame", &["message"]),
     ("import", &["message", "route::Selector", "sys", "template"]),
-    ("input", &["config", "frame", "message", "metrics", "net", "parse::Options", "queue", "route", "sys"]),
+    (
+        "input",
+        &[
+            "config",
+            "frame",
+            "message",
+            "metrics",
+            "net",
+            "parse::Options",
+            // Objects in the bodies of requests.
+            "parse::json",
+            "queue",
+            "route",
+            "sys",
+            "template::json_string",
+            "translate",
+        ],
+    ),
     ("message", &[]),
     ("metrics", &["message::Grammar", "queue::Queue"]),
     ("net", &["sys", "template::did_you_mean"]),
@@ -42,6 +59,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("route", &["message", "parse", "queue", "template"]),
     ("sys", &[]),
     ("template", &["message", "parse"]),
+    ("translate", &["message", "parse", "template::header_field", "template::json_string"]),
 ];
 
 /// Beyond this a file is more than one thing.

@@ -20,7 +20,7 @@ use super::bind::bind;
 use super::handover::{ConnectionState, Keep};
 use super::stream::{self, Connection};
 use super::worker::Seat;
-use super::{Names, Plan, Protocol, Shared, Transport, Worker, Workers, datagram, python, relp, source};
+use super::{Names, Plan, Protocol, Shared, Transport, Worker, Workers, datagram, http, python, relp, source};
 use crate::config::Address;
 use crate::message::Origin;
 use crate::net::tls::{self, ServerTls};
@@ -362,10 +362,11 @@ impl Door {
     }
 }
 
-/// Plain streams of every protocol but RELP, from where they were left.
-async fn go_on(stream: impl Keep, connection: Connection, left: ConnectionState) {
+/// A stream of any protocol; those of one direction go on where they were left.
+async fn go_on(stream: impl Keep + 'static, connection: Connection, left: ConnectionState) {
     let protocol = connection.shared.settings.load().protocol;
     match protocol {
+        Protocol::Http => Box::pin(http::serve(stream, connection)).await,
         Protocol::Python => Box::pin(python::serve(stream, connection, left.held)).await,
         Protocol::Relp => Box::pin(relp::serve(stream, connection)).await,
         Protocol::Syslog => stream::resume(stream, connection, &left.framer, left.held).await,

@@ -57,7 +57,7 @@ macro_rules! kinds {
     };
 }
 
-kinds!(file, journal, kmsg, python, relp, tcp, tls, udp, unix);
+kinds!(file, http, journal, kmsg, python, relp, tcp, tls, udp, unix);
 
 /// A kind's own options, and those that all kinds have.
 macro_rules! input_config {
@@ -199,6 +199,8 @@ pub enum Transport {
 /// What a stream's bytes mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
+    /// Requests.
+    Http,
     /// Pickled records of Python's logging.
     Python,
     /// Messages that are acknowledged.
@@ -226,6 +228,7 @@ pub struct Settings {
     /// Of records that name none.
     pub facility: Facility,
     pub tls: Option<ServerTls>,
+    pub http: Option<Arc<http::Http>>,
     /// What is read, where nobody sends.
     pub source: Option<source::Source>,
 }
@@ -246,6 +249,7 @@ impl Default for Settings {
             protocol: Protocol::Syslog,
             facility: Priority::DEFAULT.facility(),
             tls: None,
+            http: None,
             source: None,
         }
     }
@@ -262,6 +266,8 @@ pub struct Shared {
     pub stop: CancellationToken,
     /// Set before `stop`, where the connections go to another process.
     pub heir: OnceLock<UnboundedSender<Kept>>,
+    /// What clients that send again have sent before.
+    keys: http::Keys,
     log: Log,
 }
 
@@ -294,6 +300,7 @@ impl Shared {
             counters: Arc::default(),
             stop: CancellationToken::new(),
             heir: OnceLock::new(),
+            keys: http::Keys::default(),
             log: Log::default(),
         }
     }

@@ -67,12 +67,7 @@ enum Next {
     Stop,
 }
 
-/// Serves the stream to its end.
-pub(super) async fn serve<S: Keep>(stream: S, connection: Connection) {
-    resume(stream, connection, &Saved::default(), Vec::new()).await;
-}
-
-/// The same from where another process has left it.
+/// Serves the stream to its end, from where another process may have left it.
 pub(super) async fn resume<S: Keep>(mut stream: S, connection: Connection, saved: &Saved, held: Vec<u8>) {
     let settings = connection.shared.settings.load_full();
     let framer = Framer::resume(settings.framing, settings.max_message, saved);

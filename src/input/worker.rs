@@ -2,6 +2,7 @@
 //! queues at its end.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct Worker {
     /// Where streams are read to; never borrowed over an await.
     pub(super) buffers: RefCell<Buffers>,
     outbox: RefCell<Outbox>,
+    /// Where the last batch of an input went, for inputs whose connections are too short to know.
+    pub(super) touched_last: RefCell<HashMap<Arc<str>, Touched>>,
     /// Something waits in the outbox.
     dirty: Notify,
     stopping: Cell<bool>,
@@ -156,6 +159,7 @@ fn run(runtime: LocalRuntime, mut inbox: mpsc::UnboundedReceiver<Job>, pipeline:
     let worker = Rc::new(Worker {
         buffers: RefCell::default(),
         outbox: RefCell::new(Outbox::new(pipeline)),
+        touched_last: RefCell::default(),
         dirty: Notify::new(),
         stopping: Cell::new(false),
         may_rest: Cell::new(false),
@@ -249,6 +253,10 @@ impl Worker {
             queue.room(cost).await;
             self.flush();
         }
+    }
+
+    pub(super) fn is_blocked(&self, touched: &Touched) -> bool {
+        self.blocked_by(touched).is_some()
     }
 
     fn blocked_by(&self, touched: &Touched) -> Option<(Arc<Queue>, usize)> {

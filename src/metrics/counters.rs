@@ -29,6 +29,42 @@ impl Counter {
     }
 }
 
+/// How a request for an input was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// 200: every output has what it brought.
+    Accepted,
+    /// 400, 408, 415, 422: it is no good.
+    Bad,
+    /// 429: there is no room.
+    Full,
+    /// 409, 503: the outputs do not have it yet, or the server is stopping.
+    Late,
+    /// 413
+    TooLarge,
+    /// 401
+    Unauthorized,
+    /// 404, 405: nothing is taken there.
+    Unknown,
+}
+
+impl Answered {
+    pub const ALL: [Self; 7] =
+        [Self::Accepted, Self::Bad, Self::Full, Self::Late, Self::TooLarge, Self::Unauthorized, Self::Unknown];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Bad => "bad",
+            Self::Full => "full",
+            Self::Late => "late",
+            Self::TooLarge => "too-large",
+            Self::Unauthorized => "unauthorized",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct InputCounters {
     pub messages: Counter,
@@ -42,6 +78,8 @@ pub struct InputCounters {
     /// Datagrams that the kernel dropped for want of room in the receive buffer.
     pub kernel_drops: Counter,
     pub unrouted: Counter,
+    /// Requests by what they were answered.
+    pub requests: [Counter; Answered::ALL.len()],
     pub repeated: Counter,
     /// Open now.
     pub connections: Counter,

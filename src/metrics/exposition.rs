@@ -8,7 +8,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 
-use super::{DaemonCounters, InputCounters, OutputCounters};
+use super::{Answered, DaemonCounters, InputCounters, OutputCounters};
 use crate::message::Grammar;
 use crate::queue::Queue;
 
@@ -93,6 +93,8 @@ impl Families<'_, '_> {
         self.counter("penstock_parsed_messages", "Messages by the grammar that took them", rows)?;
         let rows = self.of_inputs(|c| by("error", [("truncated", c.truncated.get()), ("miscounted", c.miscounted.get())]));
         self.counter("penstock_framing_errors", "Frames longer than max-message, and counts that cannot be meant", rows)?;
+        let rows = self.of_inputs(|c| by("answer", Answered::ALL.map(|a| (a.name(), c.requests[a as usize].get()))));
+        self.counter("penstock_requests", "Requests by how they were answered", rows)?;
         let rows = self.of_inputs(|c| alone(c.foreign.get()));
         self.counter("penstock_foreign_records", "Records of which something could only be shown as text", rows)?;
         let rows = self.of_inputs(|c| alone(c.unrouted.get()));

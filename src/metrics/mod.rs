@@ -5,6 +5,6 @@ mod exposition;
 pub mod http;
 mod limited;
 
-pub use counters::{Counter, DaemonCounters, DiskCounters, InputCounters, OutputCounters, QueueCounters};
+pub use counters::{Answered, Counter, DaemonCounters, DiskCounters, InputCounters, OutputCounters, QueueCounters};
 pub use exposition::{Registry, Source};
 pub use limited::Limited;

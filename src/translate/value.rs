@@ -68,7 +68,6 @@ impl Heap {
         }
     }
 
-    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
     pub fn len(&self) -> usize {
         self.nodes.len()
     }

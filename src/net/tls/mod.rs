@@ -84,6 +84,15 @@ impl ServerTls {
     }
 }
 
+impl ServerTls {
+    /// The client chooses between HTTP/2 and HTTP/1.1 (RFC 7301).
+    pub fn for_http(self) -> Self {
+        let mut config = ServerConfig::clone(&self.0);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Self(Arc::new(config))
+    }
+}
+
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ServerTls")

@@ -1,0 +1,227 @@
+//! A body → frames: objects of JSON in any arrangement, a form, lines of text, or syslog in any framing.
+
+use std::borrow::Cow;
+
+use hyper::header::CONTENT_TYPE;
+use hyper::http::request::Parts;
+use serde_json::value::RawValue;
+
+use super::answer::{Answer, Bad};
+use super::config::Http;
+use crate::frame::{Event, Framer, Framing, Saved};
+use crate::input::Settings;
+use crate::message::{Frame, Span};
+use crate::parse::json;
+use crate::translate::{Options, from_form, from_object, pairs};
+
+/// Records taken at a time; others have their turn in between.
+const SLICE: usize = 256;
+
+/// What a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Of Python's `HTTPHandler`.
+    Form,
+    /// Objects, one after the other, or in arrays.
+    Json,
+    /// Syslog, framed as on a stream.
+    Syslog,
+    /// A message a line.
+    Text,
+}
+
+impl Kind {
+    /// By `?format=`, the type, or what it looks like.
+    pub(super) fn of(parts: &Parts, body: &[u8]) -> Self {
+        if parts.method == hyper::Method::GET {
+            return Self::Form;
+        }
+        let query = pairs(parts.uri.query().unwrap_or_default().as_bytes());
+        let asked = query.iter().find(|(name, _)| name == "format").map(|(_, value)| value.to_ascii_lowercase());
+        let header = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let media = header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match asked.as_deref().unwrap_or(&media) {
+            "form" | "application/x-www-form-urlencoded" => Self::form_or(body),
+            "syslog" | "application/syslog" | "text/syslog" => Self::Syslog,
+            "text" | "text/plain" => Self::Text,
+            media if media.contains("json") => Self::Json,
+            _ => Self::seen(body),
+        }
+    }
+
+    /// curl says that everything is a form.
+    fn form_or(body: &[u8]) -> Self {
+        match Self::seen(body) {
+            Self::Text if memchr::memchr(b'=', body).is_some() && memchr::memchr2(b' ', b'\n', body.trim_ascii()).is_none() => {
+                Self::Form
+            }
+            seen => seen,
+        }
+    }
+
+    fn seen(body: &[u8]) -> Self {
+        match body.trim_ascii_start().first() {
+            Some(b'{' | b'[') => Self::Json,
+            Some(b'<' | b'1'..=b'9') => Self::Syslog,
+            _ => Self::Text,
+        }
+    }
+
+    /// `?partial=true`: what is good is taken, whatever stands beside it.
+    pub(super) fn wants_partial(query: &[u8]) -> bool {
+        pairs(query).iter().any(|(name, value)| name == "partial" && matches!(&**value, "true" | "1" | ""))
+    }
+}
+
+/// What is to be taken, all of it or nothing.
+#[derive(Default)]
+pub(super) struct Intake<'b> {
+    pub(super) arena: Cow<'b, [u8]>,
+    pub(super) frames: Vec<Frame>,
+    /// What was not to be had, where the rest is wanted all the same.
+    pub(super) bad: Vec<Bad>,
+}
+
+impl<'b> Intake<'b> {
+    pub(super) async fn read(
+        kind: Kind,
+        body: &'b [u8],
+        settings: &Settings,
+        http: &Http,
+        is_partial: bool,
+    ) -> Result<Self, Answer> {
+        let mut intake = Self::default();
+        match kind {
+            Kind::Form => intake.form(body, settings)?,
+            Kind::Json => {
+                let objects = Objects { options: settings.translation(), http, is_partial };
+                intake.json(body, &objects).await?;
+            }
+            Kind::Syslog => intake.lines(body, Framing::Auto, settings),
+            Kind::Text => intake.lines(body, Framing::Newline, settings),
+        }
+        Ok(intake)
+    }
+
+    fn form(&mut self, body: &[u8], settings: &Settings) -> Result<(), Answer> {
+        let pairs = pairs(body);
+        if !pairs.iter().any(|(name, _)| matches!(&**name, "msg" | "message")) {
+            return Err(Answer::bad("a form with `msg` is expected, as Python's HTTPHandler sends it".to_owned()));
+        }
+        let translated = from_form(&pairs, &settings.translation(), self.arena.to_mut());
+        self.frames.push(translated.frame);
+        Ok(())
+    }
+
+    fn lines(&mut self, body: &'b [u8], framing: Framing, settings: &Settings) {
+        let mut framer = Framer::resume(framing, settings.max_message, &Saved::default());
+        let used = framer.split(body, Event::More, &mut self.frames);
+        let first = self.frames.len();
+        framer.split(&body[used..], Event::End, &mut self.frames);
+        let moved = |span: Span| Span::new(span.start as usize + used, span.end as usize + used);
+        self.frames[first..].iter_mut().for_each(|frame| frame.span = moved(frame.span));
+        self.arena = Cow::Borrowed(body);
+    }
+
+    async fn json(&mut self, body: &[u8], objects: &Objects<'_>) -> Result<(), Answer> {
+        let text = match std::str::from_utf8(body) {
+            Ok(text) => text,
+            Err(error) => return Err(Answer::bad_record(&bad(body, 1, error.valid_up_to(), "it is no UTF-8".to_owned()))),
+        };
+        let mut at = 0;
+        while at < text.len() {
+            if self.frames.len() % SLICE == SLICE - 1 {
+                tokio::task::yield_now().await;
+            }
+            let mut values = serde_json::Deserializer::from_str(&text[at..]).into_iter::<&RawValue>();
+            match values.next() {
+                None => break,
+                Some(Ok(value)) => {
+                    let end = at + values.byte_offset();
+                    self.value(text, value, objects).await?;
+                    at = end;
+                }
+                Some(Err(error)) => {
+                    let place = at + offset(&text[at..], error.line(), error.column());
+                    let what = error.to_string();
+                    let what = what.split(" at line").next().unwrap_or_default().to_owned();
+                    self.refuse(bad(body, self.record(), place, what), objects)?;
+                    // Of lines, the next may be good.
+                    at = memchr::memchr(b'\n', &body[place..]).map_or(body.len(), |end| place + end + 1);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An object, or an array of them.
+    async fn value(&mut self, body: &str, value: &RawValue, objects: &Objects<'_>) -> Result<(), Answer> {
+        if !value.get().starts_with('[') {
+            return self.object(body, value.get(), objects);
+        }
+        let items: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|error| Answer::bad(error.to_string()))?;
+        for (i, item) in items.into_iter().enumerate() {
+            if i % SLICE == SLICE - 1 {
+                tokio::task::yield_now().await;
+            }
+            self.object(body, item.get(), objects)?;
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, body: &str, object: &str, objects: &Objects<'_>) -> Result<(), Answer> {
+        let place = object.as_ptr() as usize - body.as_ptr() as usize;
+        let what = if !object.starts_with('{') {
+            "an object is expected"
+        } else if !json::is_shallow(object) {
+            "it is nested too deeply"
+        } else {
+            match from_object(object, &objects.http.mapping, &objects.options, self.arena.to_mut()) {
+                Ok(translated) => {
+                    self.frames.push(translated.frame);
+                    return Ok(());
+                }
+                Err(_) => "its text is no Unicode",
+            }
+        };
+        self.refuse(bad(body.as_bytes(), self.record(), place, what.to_owned()), objects)
+    }
+
+    /// The number of the next.
+    fn record(&self) -> usize {
+        self.frames.len() + self.bad.len() + 1
+    }
+
+    fn refuse(&mut self, bad: Bad, objects: &Objects<'_>) -> Result<(), Answer> {
+        if !objects.is_partial {
+            return Err(Answer::bad_record(&bad));
+        }
+        self.bad.push(bad);
+        Ok(())
+    }
+}
+
+struct Objects<'h> {
+    options: Options,
+    http: &'h Http,
+    is_partial: bool,
+}
+
+fn bad(body: &[u8], record: usize, place: usize, what: String) -> Bad {
+    let before = &body[..place];
+    let line = memchr::memchr_iter(b'\n', before).count() + 1;
+    let column = place - memchr::memrchr(b'\n', before).map_or(0, |end| end + 1) + 1;
+    Bad { record, line, column, what }
+}
+
+/// Of a line and column, both counted from 1, as serde_json gives them.
+fn offset(text: &str, line: usize, column: usize) -> usize {
+    let start = match line.checked_sub(2) {
+        Some(feeds) => memchr::memchr_iter(b'\n', text.as_bytes()).nth(feeds).map_or(text.len(), |end| end + 1),
+        None => 0,
+    };
+    (start + column.saturating_sub(1)).min(text.len())
+}
+
+#[cfg(test)]
+mod tests;
