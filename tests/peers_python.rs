@@ -4,11 +4,12 @@ mod common;
 mod peers;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::process::Command;
 
 use common::{Server, files, has, wait_until};
 use peers::rsyslogd::Rsyslogd;
-use peers::{Running, assert_each_once, run, script, this_host};
+use peers::{Running, assert_each_once, pythons, run, script, this_host};
 
 const INPUTS: &str = r#"
 [[input.udp]]
@@ -31,13 +32,7 @@ name = "by-program"
 path = "{dir}/logs/{hostname}/{app-name|default:unknown}.log"
 "#;
 
-/// The interpreters to be tried: all of `PENSTOCK_PYTHONS`, or the one at hand.
-fn pythons() -> Vec<String> {
-    let named = std::env::var("PENSTOCK_PYTHONS").unwrap_or_else(|_| "python3".to_owned());
-    named.split_whitespace().map(str::to_owned).collect()
-}
-
-fn python(program: &str, arguments: &[&str]) -> Command {
+fn python(program: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.arg(script("python.py")).args(arguments);
     command
@@ -85,10 +80,11 @@ fn every_text_arrives(transport: &str) {
         let found = finished(server, printed.lines().count());
         let mut expected = expected(&printed, &host);
         for (file, text) in found {
-            let expected = expected.remove(&file).unwrap_or_else(|| panic!("{program}: {file} should not be: {text}"));
+            let expected =
+                expected.remove(&file).unwrap_or_else(|| panic!("{}: {file} should not be: {text}", program.display()));
             assert_each_once(&text.lines().collect::<Vec<_>>(), &expected);
         }
-        assert!(expected.is_empty(), "{program}: these are missing: {:?}", expected.keys());
+        assert!(expected.is_empty(), "{}: these are missing: {:?}", program.display(), expected.keys());
     }
 }
 
@@ -123,7 +119,7 @@ fn the_six_messages_of_the_readme_are_six_lines_in_the_right_files() {
     }
     let server = Server::start(INPUTS);
     let (address, host) = place(&server, "tcp");
-    run(&mut python("python3", &["readme", "tcp", &address]), b"");
+    run(&mut python(Path::new("python3"), &["readme", "tcp", &address]), b"");
     let files = finished(server, README.len());
     assert_eq!(files.len(), 2, "{files:?}");
     let texts = |file: &str| {
@@ -153,7 +149,7 @@ fn rsyslogd_gets_none_of_the_six_messages_right() {
         "#,
     );
     let address = format!("127.0.0.1:{}", server.port("port"));
-    run(&mut python("python3", &["readme", "tcp", &address]), b"");
+    run(&mut python(Path::new("python3"), &["readme", "tcp", &address]), b"");
     wait_until("the last text arrives", || files(&server.path("logs")).values().any(|text| text.contains("disk almost full")));
     let files = server.stop("logs");
     for (file, text) in &files {
@@ -171,7 +167,7 @@ fn flood(server: &Server, transport: &str) -> Vec<Running> {
     let (address, _) = place(server, transport);
     let start = |process: usize| {
         let names = [2 * process, 2 * process + 1].map(|number| format!("worker-{number}"));
-        Running::start(&mut python("python3", &["flood", transport, &address, &names[0], &names[1]]))
+        Running::start(&mut python(Path::new("python3"), &["flood", transport, &address, &names[0], &names[1]]))
     };
     (0..5).map(start).collect()
 }

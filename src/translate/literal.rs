@@ -184,7 +184,7 @@ fn number(word: &str) -> Option<Value> {
     }
     let digits = word.strip_prefix('-').unwrap_or(word);
     if digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(Value::Long(word.into()));
+        return Some(Value::long(word));
     }
     let is_float = digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'-' | b'+'));
     if is_float { word.parse().ok().map(Value::Float) } else { None }

@@ -48,6 +48,14 @@ pub struct Heap {
 const DEEPEST: usize = 32;
 const ELLIPSIS: &str = "…";
 
+impl Value {
+    /// A number too large for a machine word, from its sign and digits.
+    pub fn long(digits: &str) -> Self {
+        let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |digits| ("-", digits));
+        Self::Long(format!("{sign}{}", digits.trim_start_matches('0')).into())
+    }
+}
+
 impl Heap {
     pub fn add(&mut self, node: Node) -> Value {
         self.nodes.push(node);

@@ -80,6 +80,35 @@ pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name)
 }
 
+/// The interpreters to be tried: all of `PENSTOCK_PYTHONS`, or every version from 3.8 on that is found.
+pub fn pythons() -> Vec<PathBuf> {
+    if let Ok(named) = std::env::var("PENSTOCK_PYTHONS") {
+        return named.split_whitespace().map(PathBuf::from).collect();
+    }
+    let managed = std::env::home_dir().unwrap_or_default().join(".pyenv/versions");
+    let managed = std::fs::read_dir(managed).into_iter().flatten().flatten().map(|entry| entry.path().join("bin/python3"));
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let named =
+        (8..20).flat_map(|minor| std::env::split_paths(&folders).map(move |folder| folder.join(format!("python3.{minor}"))));
+    let mut found = std::collections::BTreeMap::new();
+    for python in [PathBuf::from("python3")].into_iter().chain(managed).chain(named.collect::<Vec<_>>()) {
+        // A shim of a version manager is there and does not run.
+        let version = Command::new(&python).args(["-c", "import sys; print('%d %d' % sys.version_info[:2])"]).output();
+        let version = version
+            .ok()
+            .filter(|output| output.status.success())
+            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        let numbers: Vec<u32> = version.iter().flat_map(|text| text.split_whitespace()).flat_map(str::parse).collect();
+        if let [3, minor] = numbers[..]
+            && minor >= 8
+        {
+            found.entry(minor).or_insert(python);
+        }
+    }
+    assert!(!found.is_empty(), "there is a python3");
+    found.into_values().collect()
+}
+
 /// Stands for the peer of a unix socket.
 pub fn this_host() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").expect("Linux has it").trim().to_owned()

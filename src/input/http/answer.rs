@@ -157,7 +157,9 @@ impl From<Answer> for Response<Body> {
         *response.status_mut() = answer.code;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.extend(answer.headers.into_iter().map(|(name, value)| (Some(name), value)));
+        for (name, value) in answer.headers {
+            headers.append(name, value);
+        }
         response
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn integer(digits: &str) -> Step<Value> {
     }
     let unsigned = digits.strip_prefix('-').unwrap_or(digits);
     let is_number = !unsigned.is_empty() && unsigned.len() <= MOST_DIGITS && unsigned.bytes().all(|byte| byte.is_ascii_digit());
-    if is_number { Ok(Value::Long(digits.into())) } else { Err(Wrong) }
+    if is_number { Ok(Value::long(digits)) } else { Err(Wrong) }
 }
 
 /// Little-endian, two's complement. One that no machine word holds is shown in octets.
