@@ -121,15 +121,19 @@ struct Explainer<'p> {
 impl Explainer<'_> {
     fn explain(&self, raw: &[u8], out: &mut Vec<u8>) {
         let settings = &self.input.settings;
-        let kept = &raw[..raw.len().min(settings.max_message)];
+        let mut arena = Vec::new();
+        let frame = settings.translated(raw, &mut arena);
+        let came = raw;
+        let (raw, json) = frame.map_or((raw, &b""[..]), |frame| (frame.span.of(&arena), frame.json.of(&arena)));
+        let kept = if json.is_empty() { &raw[..raw.len().min(settings.max_message)] } else { raw };
         let mut fields = parse(kept, &settings.route.parse);
         if settings.route.hostname_from_peer {
             fields.hostname = b"";
         }
         let received = Received::now();
         let truncated = kept.len() < raw.len();
-        let message = Message { raw: kept, fields, origin: &self.origin, received: &received, truncated, json: b"" };
-        line(out, "message", raw);
+        let message = Message { raw: kept, fields, origin: &self.origin, received: &received, truncated, json };
+        line(out, "message", came);
         self.fields(&message, out);
         self.route(&message, out);
         out.push(b'\n');

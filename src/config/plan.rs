@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use regex::bytes::Regex;
 use toml::Spanned;
 
 use super::{Config, Errors, HostTable, Loaded, Problem, Server, Source};
 use crate::route::{Condition, Route, Selector};
 use crate::sys::name;
-use crate::template::{CompileError, Escaping, Format, Lookup, Lookups, Template, did_you_mean};
+use crate::template::{CompileError, Escaping, Format, Lookup, Lookups, Template, did_you_mean, pattern};
 use crate::{input, output};
 
 #[derive(Debug)]
@@ -66,6 +67,11 @@ impl Scope<'_> {
     /// Says where inside a string value something is wrong.
     pub fn compiled<T>(&mut self, text: &Spanned<String>, result: Result<T, CompileError>) -> Option<T> {
         result.map_err(|error| self.error(self.source.inside(&text.span(), error.offset), error.what)).ok()
+    }
+
+    /// A regular expression over octets.
+    pub fn pattern(&mut self, text: &Spanned<String>) -> Option<Regex> {
+        pattern(text.as_ref()).map_err(|what| self.error(text.span(), format!("`{}` {what}", text.as_ref()))).ok()
     }
 
     /// The user's number, by name or number.

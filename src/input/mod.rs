@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Address, Scope};
 use crate::frame::Framing;
-use crate::message::{Facility, Priority, Zone};
+use crate::message::{Facility, Frame, Priority, Zone};
 use crate::metrics::{InputCounters, Limited};
 use crate::net::tls::ServerTls;
 use crate::route;
@@ -87,6 +87,12 @@ macro_rules! input_config {
             /// Repetitions of a message may be counted instead of kept.
             #[serde(default)]
             pub repeats: crate::route::Repetitions,
+            /// Lines that belong together become one message.
+            pub join: Option<crate::input::Joined>,
+            /// The same, by a pattern that matches the first line of a message.
+            pub join_start: Option<toml::Spanned<String>>,
+            /// So long a message waits for its next line.
+            pub join_within: Option<crate::config::Period>,
             /// The peer's name by reverse DNS stands for its address.
             #[serde(default)]
             pub reverse_dns: bool,
@@ -96,16 +102,20 @@ macro_rules! input_config {
         impl Config {
             /// The options that all kinds have.
             fn settings(&self, scope: &mut crate::config::Scope<'_>) -> crate::input::Settings {
+                let max_message = crate::input::max_message(self.max_message.as_ref(), scope);
+                let start = self.join_start.as_ref();
+                let join = crate::input::join(self.join, start, self.join_within, max_message, scope);
                 crate::input::Settings {
                     route: crate::route::Settings {
                         parse: crate::parse::Options { asctime: self.asctime, slashes: self.app_name_slashes },
                         hostname_from_peer: self.hostname == crate::input::HostnameFrom::Peer,
                         repetitions: self.repeats,
+                        join,
                         timestamp_of_receipt: self.timestamp == crate::input::TimestampFrom::Received,
                     },
                     zone: self.timezone.map_or(crate::message::Zone::Local, |zone| zone.0),
                     reverse_dns: self.reverse_dns,
-                    max_message: crate::input::max_message(self.max_message.as_ref(), scope),
+                    max_message,
                     ..crate::input::Settings::default()
                 }
             }
@@ -165,6 +175,13 @@ pub enum HostnameFrom {
     #[default]
     Message,
     Peer,
+}
+
+/// Lines that are known to belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Joined {
+    Python,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -312,9 +329,37 @@ impl Settings {
         translate::Options { facility: self.facility, zone: self.zone, max_message: self.max_message }
     }
 
+    /// What an input of objects makes of one; None where it is none, or no object is expected.
+    pub fn translated(&self, line: &[u8], arena: &mut Vec<u8>) -> Option<Frame> {
+        let (http, object) = (self.http.as_ref()?, crate::parse::json::object(line)?);
+        http.translated(object, &self.translation(), arena)
+    }
+
     fn allows(&self, peer: std::net::IpAddr) -> bool {
         self.allow.is_empty() || self.allow.iter().any(|network| network.contains(&peer.to_canonical()))
     }
+}
+
+/// A line comes right behind the one before, unless a network stands between.
+const JOIN_WITHIN: Duration = Duration::from_millis(500);
+
+fn join(
+    joined: Option<Joined>,
+    start: Option<&toml::Spanned<String>>,
+    within: Option<crate::config::Period>,
+    most: usize,
+    scope: &mut Scope<'_>,
+) -> Option<Arc<route::Join>> {
+    let by = match (joined, start) {
+        (Some(Joined::Python), None) => route::By::Python,
+        (None, Some(start)) => route::By::Start(scope.pattern(start)?),
+        (Some(_), Some(start)) => {
+            scope.error(start.span(), "`join` says already where a message begins");
+            return None;
+        }
+        (None, None) => return None,
+    };
+    Some(Arc::new(route::Join { by, within: within.map_or(JOIN_WITHIN, |period| period.0), most }))
 }
 
 /// RFC 5424, section 6.1: a receiver must take 480 octets. The arenas of all threads grow with this.

@@ -181,13 +181,13 @@ fn run(runtime: LocalRuntime, mut inbox: mpsc::UnboundedReceiver<Job>, pipeline:
 /// one hand-over, however many connections it came from. Ends when the thread is to end and nothing is left.
 async fn flusher(worker: Rc<Worker>) {
     loop {
-        let due = worker.outbox.borrow().next_repeats();
+        let due = worker.outbox.borrow().next_held();
         match due {
             None => worker.dirty.notified().await,
             Some(due) => {
-                // Something is to be said of repetitions, or something else comes before.
+                // What is held goes on, or something else comes before.
                 let _ = timeout_at(due.into(), worker.dirty.notified()).await;
-                worker.outbox.borrow_mut().tell_repeats(worker.stopping.get());
+                worker.outbox.borrow_mut().tell_held(worker.stopping.get());
             }
         }
         // Every socket that is ready comes first.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::index::Candidates;
+use super::join::{Joined, Joins};
 use super::repeats::Repeats;
-use super::{Destination, Pipeline};
-use crate::message::Message;
+use super::{Destination, Pipeline, Settings, Tally};
+use crate::message::{Message, Origin};
 use crate::queue::{CHUNK_BYTES, Chunk, Queue, Receipt};
 use crate::template::{Scratch, Workspace};
 
@@ -28,8 +29,10 @@ pub struct Outbox {
     pub(super) workspace: Workspace,
     /// Of inputs that count repetitions.
     pub(super) repeats: Repeats,
-    /// Goes with every chunk that gets one of the messages in hand.
-    receipt: Option<Arc<Receipt>>,
+    /// Lines that may belong together.
+    joins: Joins,
+    /// Go with every chunk that gets one of the messages in hand.
+    receipts: Vec<Arc<Receipt>>,
     /// The number of the message in hand, so that an output gets it once.
     message: u64,
     /// Grows with every pipeline: slot numbers of another generation mean nothing.
@@ -64,7 +67,8 @@ impl Outbox {
             candidates: Candidates::default(),
             workspace: Workspace::default(),
             repeats: Repeats::default(),
-            receipt: None,
+            joins: Joins::default(),
+            receipts: Vec::new(),
             message: 0,
             generation: 1,
         }
@@ -76,7 +80,7 @@ impl Outbox {
 
     /// A reload: what was rendered goes to the queues it was rendered for.
     pub fn switch(&mut self, pipeline: Arc<Pipeline>) {
-        self.tell_repeats(true);
+        self.tell_held(true);
         self.flush();
         let old = std::mem::replace(&mut self.pipeline, pipeline);
         for (mut slot, destination) in self.slots.drain(..).zip(&old.destinations) {
@@ -90,7 +94,8 @@ impl Outbox {
 
     /// What comes from now on is wanted to be known as safe.
     pub fn set_receipt(&mut self, receipt: Option<Arc<Receipt>>) {
-        self.receipt = receipt;
+        self.receipts.clear();
+        self.receipts.extend(receipt);
     }
 
     pub(super) fn next_message(&mut self) {
@@ -103,10 +108,10 @@ impl Outbox {
             return;
         }
         slot.message = self.message;
-        if let Some(receipt) = &self.receipt
-            && slot.chunk.receipts.last().is_none_or(|last| !Arc::ptr_eq(last, receipt))
-        {
-            slot.chunk.receipts.push(receipt.clone());
+        for receipt in &self.receipts {
+            if slot.chunk.receipts.last().is_none_or(|last| !Arc::ptr_eq(last, receipt)) {
+                slot.chunk.receipts.push(receipt.clone());
+            }
         }
         destination.render(message, &mut self.scratch, &mut slot.chunk);
         if slot.chunk.bytes.len() >= CHUNK_BYTES && !slot.blocked {
@@ -114,17 +119,30 @@ impl Outbox {
         }
     }
 
-    /// Routes what is to be said of repetitions by now, or of all that are held.
-    pub fn tell_repeats(&mut self, all: bool) {
+    /// Holds the message; what is done waiting for it.
+    pub(super) fn join(&mut self, message: &Message<'_>, origin: &Arc<Origin>, settings: &Settings) -> Vec<Joined> {
+        self.joins.take(message, origin, settings, self.receipts.first())
+    }
+
+    /// Those of messages that come from elsewhere; gives back what there was.
+    pub(super) fn replace_receipts(&mut self, receipts: Vec<Arc<Receipt>>) -> Vec<Arc<Receipt>> {
+        std::mem::replace(&mut self.receipts, receipts)
+    }
+
+    /// Routes what has been held long enough, or all: lines that were joined, and what is to be said of repetitions.
+    pub fn tell_held(&mut self, all: bool) {
         let pipeline = self.pipeline.clone();
+        for joined in self.joins.due(all) {
+            pipeline.tell_joined(joined, self, &mut Tally::default());
+        }
         for told in self.repeats.due(all) {
             pipeline.tell(&told, self);
         }
     }
 
-    /// When something is to be said of repetitions.
-    pub fn next_repeats(&self) -> Option<Instant> {
-        self.repeats.next_due()
+    /// When something of what is held goes on.
+    pub fn next_held(&self) -> Option<Instant> {
+        [self.repeats.next_due(), self.joins.next_due()].into_iter().flatten().min()
     }
 
     /// Hands over what there is.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::index::Index;
+use super::join::Joined;
 use super::repeats::Told;
-use super::{Condition, Outbox, Repetitions, Selector};
-use crate::message::{Batch, Frame, Grammar, Message, Span, Timestamp};
+use super::{Condition, Join, Outbox, Repetitions, Selector};
+use crate::message::{Batch, Frame, Grammar, Message, Origin, Span, Timestamp};
 use crate::parse::{self, parse};
 use crate::queue::{Chunk, Queue};
 use crate::template::{Format, Scratch, Template, Workspace};
@@ -91,7 +92,7 @@ pub struct Pipeline {
 }
 
 /// What an input says about its messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     pub parse: parse::Options,
     /// The peer's name stands for the host, whatever the message claims.
@@ -99,6 +100,8 @@ pub struct Settings {
     /// The time of receipt stands for the timestamp, whatever a message claims.
     pub timestamp_of_receipt: bool,
     pub repetitions: Repetitions,
+    /// Lines that belong together become one message.
+    pub join: Option<Arc<Join>>,
 }
 
 /// What a batch adds to its input's counters.
@@ -123,18 +126,29 @@ impl Pipeline {
         for frame in batch.frames {
             let message = message(batch, frame, settings);
             tally.count(&message);
-            if settings.repetitions != Repetitions::Keep {
-                let origin = &batch.origins[frame.origin as usize];
-                if outbox.repeats.takes(&message, origin) {
-                    tally.repeated += 1;
-                    continue;
+            let origin = &batch.origins[frame.origin as usize];
+            if settings.join.is_some() {
+                for joined in outbox.join(&message, origin, settings) {
+                    self.tell_joined(joined, outbox, tally);
                 }
-                for told in outbox.repeats.replace(&message, origin, settings) {
-                    self.tell(&told, outbox);
-                }
+            } else {
+                self.keep(&message, origin, settings, outbox, tally);
             }
-            tally.unrouted += u64::from(!self.route(&message, outbox));
         }
+    }
+
+    /// Routes a message, unless it is counted as the repetition of another.
+    fn keep(&self, message: &Message<'_>, origin: &Arc<Origin>, settings: &Settings, outbox: &mut Outbox, tally: &mut Tally) {
+        if settings.repetitions != Repetitions::Keep {
+            if outbox.repeats.takes(message, origin) {
+                tally.repeated += 1;
+                return;
+            }
+            for told in outbox.repeats.replace(message, origin, settings) {
+                self.tell(&told, outbox);
+            }
+        }
+        tally.unrouted += u64::from(!self.route(message, outbox));
     }
 
     /// A line of our own about messages that were counted when they came.
@@ -143,6 +157,17 @@ impl Pipeline {
         for frame in batch.frames {
             self.route(&message(&batch, frame, &told.settings), outbox);
         }
+    }
+
+    /// Messages that were counted when they came, as one.
+    pub(super) fn tell_joined(&self, joined: Joined, outbox: &mut Outbox, tally: &mut Tally) {
+        let Joined { message: told, receipts } = joined;
+        let receipts = outbox.replace_receipts(receipts);
+        let batch = told.batch();
+        for frame in batch.frames {
+            self.keep(&message(&batch, frame, &told.settings), &batch.origins[0], &told.settings, outbox, tally);
+        }
+        outbox.replace_receipts(receipts);
     }
 
     /// False: no route takes it.
@@ -269,7 +294,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Origin, Received, Zone};
+    use crate::message::{Received, Zone};
 
     use crate::queue::{Bounds, Linger, WhenFull};
     use crate::template::Escaping;

@@ -58,11 +58,11 @@ struct Last {
 
 /// A message that tells of repetitions.
 pub(super) struct Told {
-    raw: Vec<u8>,
-    frame: Frame,
-    origins: [Arc<Origin>; 1],
+    pub raw: Vec<u8>,
+    pub frame: Frame,
+    pub origins: [Arc<Origin>; 1],
     pub settings: Settings,
-    received: Received,
+    pub received: Received,
 }
 
 impl Told {
@@ -101,7 +101,7 @@ impl Repeats {
         let told = if self.last.len() < MOST { Vec::new() } else { self.due(true) };
         let mut last = Last {
             origin: origin.clone(),
-            settings: *settings,
+            settings: settings.clone(),
             raw: Vec::new(),
             json: Vec::new(),
             received: message.received.clone(),
@@ -202,7 +202,7 @@ impl Last {
         let json = Span::new(frame.span.len(), raw.len());
         let frame = Frame { truncated: self.is_truncated, json, ..frame };
         let origins = [self.origin.clone()];
-        Some(Told { raw, frame, origins, settings: self.settings, received: self.received.clone() })
+        Some(Told { raw, frame, origins, settings: self.settings.clone(), received: self.received.clone() })
     }
 }
 
@@ -236,7 +236,7 @@ mod tests {
             let batch = Batch { arena: text.as_bytes(), frames: &[frame], origins: &origins, received: &received };
             pipeline.process(&batch, &settings, &mut outbox, &mut Tally::default());
         }
-        outbox.tell_repeats(true);
+        outbox.tell_held(true);
         outbox.flush();
         let queue = &pipeline.destinations[0].queue;
         let mut chunks = Vec::new();

@@ -14,7 +14,8 @@ use toml::Spanned;
 use super::auth::Credentials;
 use crate::config::{FacilityName, Period, Scope, Size};
 use crate::input::{Plan, Protocol, Settings, stream_config, tls};
-use crate::translate::{Mapping, Target};
+use crate::message::Frame;
+use crate::translate::{Mapping, Options, Target, from_object};
 
 stream_config! {
     pub struct Config {
@@ -181,6 +182,12 @@ impl Config {
             mapping: self.fields.mapping(),
             room: Arc::new(Semaphore::new(ROOM.max(2 * max_body) / PAGE)),
         }
+    }
+}
+
+impl Http {
+    pub(in crate::input) fn translated(&self, object: &str, options: &Options, arena: &mut Vec<u8>) -> Option<Frame> {
+        from_object(object, &self.mapping, options, arena).ok().map(|translated| translated.frame)
     }
 }
 
