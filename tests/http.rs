@@ -243,7 +243,15 @@ fn a_request_that_is_repeated_arrives_once() {
     let codes: Vec<_> = racing.into_iter().map(|thread| thread.join().expect("no panic").expect("an answer").code).collect();
     assert!(codes.contains(&200) && codes.iter().all(|code| matches!(code, 200 | 409)), "{codes:?}");
     assert_eq!(server.lines("out", 3).len(), 3);
-    server.stop();
+    // A kill makes no difference to what was answered.
+    let config = std::fs::read_to_string(server.path("penstock.toml")).expect("it was read");
+    let mut server = server;
+    server.signal("KILL");
+    server.wait();
+    let next = Server::start(&config);
+    assert_eq!(post(&next, "/logs", &[key], "{\"msg\":\"once\"}").number("accepted"), Some(1));
+    assert_eq!(server.lines("out", 3).len(), 3);
+    next.stop();
 }
 
 /// An output that blocks, and whose destination takes nothing.

@@ -59,7 +59,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("route", &["message", "parse", "queue", "template"]),
     ("sys", &[]),
     ("template", &["message", "parse"]),
-    ("translate", &["message", "parse", "template::header_field", "template::json_string"]),
+    ("translate", &["message", "parse", "template::header_field", "template::json_string", "template::number"]),
 ];
 
 /// Beyond this a file is more than one thing.

@@ -237,6 +237,31 @@ fn python_services_go_to_files_by_host_and_program_as_in_rsyslog() {
 }
 
 #[test]
+fn the_example_of_all_handlers_takes_records_and_requests() {
+    if !has("python3") {
+        return;
+    }
+    let example = on_free_ports(&text("conf/examples/python-all-handlers.toml")).replace("/var/log/penstock", "{dir}/logs");
+    let server = Server::start(&example);
+    let port = |input| server.address(input).port();
+    let program = format!(
+        "import logging, logging.handlers as h\n\
+         log = logging.getLogger('shop')\n\
+         for one in h.SocketHandler('127.0.0.1', {}), h.DatagramHandler('127.0.0.1', {}), h.HTTPHandler('127.0.0.1:{}', '/logs', 'POST'):\n\
+         \x20 log.addHandler(one)\n\
+         log.error('failed: %s', 'x', extra={{'order': 7}})\n",
+        port("python"),
+        port("python-datagram"),
+        port("http")
+    );
+    succeeds("python3", &["-c", &program], server.folder.path());
+    let lines = server.lines("logs/shop.json", 3);
+    assert!(lines.iter().all(|line| line.contains("\"message\":\"failed: x\"") && line.contains("\"order\":")), "{lines:?}");
+    assert_eq!(server.files("logs/failures").values().map(|text| text.lines().count()).sum::<usize>(), 3);
+    server.stop();
+}
+
+#[test]
 fn the_format_that_the_python_example_recommends_names_the_program() {
     if !has("python3") {
         return;

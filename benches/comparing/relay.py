@@ -15,18 +15,20 @@ def free_port():
 
 
 class Server:
-    """Running until it is stopped; `{dir}` in the configuration is its folder. `port` is where its one input listens."""
+    """Running until it is stopped; `{dir}` in the configuration is its folder. `port` is where its one input listens, `ports` has
+    them by kind where there are several."""
 
     def __init__(self, folder, config, **values):
         folder.mkdir()
         path = folder / "penstock.toml"
         path.write_text(config.format(dir=folder, **values))
         self.process = subprocess.Popen([PENSTOCK, "run", "--config", path], stderr=subprocess.PIPE, text=True)
+        self.ports = {}
         for line in self.process.stderr:
             if found := re.search(r"listening on (http\S+)$", line.strip()):
                 self.metrics = found[1]
-            elif found := re.search(r"listening on .*:(\d+)$", line.strip()):
-                self.port = int(found[1])
+            elif found := re.search(r"listening on (\S+) .*:(\d+)$", line.strip()):
+                self.port = self.ports[found[1]] = int(found[2])
             if "is ready" in line:
                 break
         # It must not wait for somebody who reads its log.

@@ -161,11 +161,17 @@ impl Session {
         let accepted = intake.frames.len();
         let safe = Arc::new(Notify::new());
         let acceptance = self.process(&intake, settings, &safe).await;
-        if let Some(reserved) = reserved {
-            reserved.keep(accepted, acceptance.clone());
-        }
+        let key = reserved.map(|reserved| reserved.keep(accepted, acceptance.clone()));
         let _ = timeout(http.answer, safe.notified()).await;
-        if acceptance.is_given() { Ok(Answer::accepted(accepted, &intake.bad)) } else { Err(Answer::late()) }
+        if !acceptance.is_given() {
+            return Err(Answer::late());
+        }
+        if let Some(key) = key {
+            // A disk may hang; the thread's other connections must not.
+            let shared = self.connection.shared.clone();
+            let _ = tokio::task::spawn_blocking(move || shared.keys.note(key)).await;
+        }
+        Ok(Answer::accepted(accepted, &intake.bad))
     }
 
     /// What this input's last messages went to can take no more.

@@ -79,7 +79,12 @@ pub fn open(plan: &Plan, given: &[Given], threads: usize) -> Result<Opened, Stri
         return Ok(Opened { sockets: Vec::new(), transport: plan.transport, address: plan.address.clone() });
     }
     let failed = |error: io::Error| format!("input `{}`: cannot listen on {}: {}", plan.name, plan.address, reason(&error));
-    let fitting = given.iter().filter(|given| fits(given, plan)).map(|given| {
+    // A socket whose name is gone from its folder can be found by nobody.
+    let is_there = |given: &&Given| match local_address(&socket2::SockRef::from(&given.socket)) {
+        Some(Address::Path(path)) => path.exists(),
+        _ => true,
+    };
+    let fitting = given.iter().filter(|given| fits(given, plan)).filter(is_there).map(|given| {
         given.used.set(true);
         given.socket.try_clone().map(Socket::from)
     });
@@ -161,6 +166,7 @@ impl Opened {
                 Ok(())
             }
             Transport::Stream => {
+                remember_keys(shared, state_dir);
                 let [socket] = <[Socket; 1]>::try_from(self.sockets).expect("a stream input has one socket");
                 let door =
                     Door { shared: shared.clone(), workers: workers.clone(), names: names.clone(), tracker: tracker.clone() };
@@ -204,6 +210,18 @@ pub fn resume(
     }
 }
 
+/// What clients have sent before is known from a file.
+fn remember_keys(shared: &Shared, state_dir: &Path) {
+    if shared.settings.load().protocol != Protocol::Http {
+        return;
+    }
+    let place = source::place(state_dir, "idempotency", shared.kind, &shared.name);
+    if let Err(error) = shared.keys.open(&place) {
+        let (name, place) = (&shared.name, place.display());
+        tracing::warn!("input `{name}`: idempotency keys are forgotten at a stop: {place}: {}", reason(&error));
+    }
+}
+
 /// Each socket has one reader, or a sender's messages would overtake each other; a single one (given, or a unix socket)
 /// goes to the thread with the fewest connections.
 fn start_datagrams(sockets: Vec<Socket>, shared: &Arc<Shared>, workers: &Workers, names: &Arc<Names>, tracker: &TaskTracker) {
@@ -220,7 +238,7 @@ fn start_datagrams(sockets: Vec<Socket>, shared: &Arc<Shared>, workers: &Workers
 
 fn start_source(shared: &Arc<Shared>, workers: &Workers, names: &Arc<Names>, tracker: &TaskTracker, state_dir: &Path) {
     let Some(source) = shared.settings.load().source.clone() else { return };
-    let place = source::place(state_dir, shared.kind, &shared.name);
+    let place = source::place(state_dir, "positions", shared.kind, &shared.name);
     let task = source::Task { source, shared: shared.clone(), names: names.clone(), place, token: tracker.token() };
     workers.deal(move |worker, seat| drop(spawn_local(source::serve(task, worker, seat))));
 }

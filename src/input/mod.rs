@@ -29,7 +29,6 @@ use crate::translate;
 pub use handover::{ConnectionState, Kept};
 pub use listener::{Given, Opened, open, resume};
 pub use names::Names;
-pub use source::place;
 pub use worker::{Worker, Workers};
 
 /// Registers the kinds: their tables in the configuration, and their plans.

@@ -91,10 +91,10 @@ pub(super) struct Task {
     pub(super) token: TaskTrackerToken,
 }
 
-/// Where the position of an input is kept.
-pub fn place(state_dir: &Path, kind: &str, name: &str) -> PathBuf {
+/// The file of an input in a folder of the state's.
+pub(super) fn place(state_dir: &Path, folder: &str, kind: &str, name: &str) -> PathBuf {
     let name: String = name.chars().map(|c| if c == '/' || c.is_control() { '_' } else { c }).collect();
-    state_dir.join("positions").join(format!("{kind}.{name}"))
+    state_dir.join(folder).join(format!("{kind}.{name}"))
 }
 
 /// Reads until the input ends.

@@ -2,6 +2,7 @@
 //!
 //! serde_json reads them, in one pass and without a tree.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserializer as _;
@@ -31,58 +32,75 @@ pub fn find<'b>(object: &'b str, path: &str) -> Option<&'b RawValue> {
     Find(path).deserialize(&mut reader).ok().flatten()
 }
 
-/// Appends what a value says: a text without its quotes and escapes, nothing for null, others on one line as JSON.
-pub fn plain(value: &RawValue, out: &mut Vec<u8>) {
-    match value.get().as_bytes() {
-        b"null" => {}
-        [b'"', text @ .., b'"'] if !text.contains(&b'\\') => out.extend_from_slice(text),
+/// What a value says: a text without its quotes and escapes, nothing for null, others on one line as JSON.
+pub fn plain(value: &RawValue) -> Cow<'_, str> {
+    let json = value.get();
+    match json.as_bytes() {
+        b"null" => Cow::Borrowed(""),
+        [b'"', text @ .., b'"'] if memchr::memchr(b'\\', text).is_none() => Cow::Borrowed(&json[1..json.len() - 1]),
         // A lone surrogate is no text: it stays as it is written.
-        [b'"', text @ .., b'"'] => match serde_json::from_str::<String>(value.get()) {
-            Ok(text) => out.extend_from_slice(text.as_bytes()),
-            Err(_) => out.extend_from_slice(text),
-        },
-        text => compact(text, out),
+        [b'"', ..] => serde_json::from_str(json).map_or(Cow::Borrowed(&json[1..json.len() - 1]), Cow::Owned),
+        [b'{' | b'[', ..] => {
+            let mut out = Vec::new();
+            compact(json.as_bytes(), &mut out);
+            Cow::Owned(String::from_utf8_lossy(&out).into_owned())
+        }
+        _ => Cow::Borrowed(json),
     }
 }
 
 /// Appends JSON without the blanks and line feeds between its tokens.
 pub fn compact(json: &[u8], out: &mut Vec<u8>) {
-    for (byte, in_text) in bytes(json) {
-        match byte {
-            // It is nothing that a terminal should act on.
-            0x7F => out.extend_from_slice(b"\\u007f"),
-            byte if in_text || !byte.is_ascii_whitespace() => out.push(byte),
-            _ => {}
-        }
+    let start = out.len();
+    scan(json, |between, text| {
+        out.extend(between.iter().filter(|byte| !byte.is_ascii_whitespace()));
+        out.extend_from_slice(text);
+        true
+    });
+    // It is nothing that a terminal should act on, and nowhere but in a text.
+    if memchr::memchr(0x7F, &out[start..]).is_some() {
+        let text = out.split_off(start);
+        text.split_inclusive(|byte| *byte == 0x7F).for_each(|part| match part.strip_suffix(&[0x7F]) {
+            Some(part) => out.extend_from_slice(&[part, b"\\u007f"].concat()),
+            None => out.extend_from_slice(part),
+        });
     }
 }
 
 /// Whether nothing is nested deeper than [`DEEPEST`].
 pub fn is_shallow(json: &str) -> bool {
     let mut depth = 0_usize;
-    bytes(json.as_bytes()).filter(|(_, in_text)| !in_text).all(|(byte, _)| {
-        match byte {
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        depth <= DEEPEST
+    scan(json.as_bytes(), |between, _| {
+        between.iter().all(|byte| {
+            match byte {
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            depth <= DEEPEST
+        })
     })
 }
 
-/// The bytes, and whether each stands inside a text (its closing quote does not, its opening quote does).
-fn bytes(json: &[u8]) -> impl Iterator<Item = (u8, bool)> {
-    let (mut in_text, mut escaped) = (false, false);
-    json.iter().map(move |byte| {
-        if escaped {
-            escaped = false;
-        } else if *byte == b'"' {
-            in_text = !in_text;
-        } else {
-            escaped = in_text && *byte == b'\\';
+/// Gives what stands between the texts, each time with the text behind it in its quotes. False: it was told to end.
+fn scan(json: &[u8], mut each: impl FnMut(&[u8], &[u8]) -> bool) -> bool {
+    let mut rest = json;
+    while let Some(open) = memchr::memchr(b'"', rest) {
+        let mut end = open + 1;
+        while let Some(at) = memchr::memchr2(b'"', b'\\', &rest[end.min(rest.len())..]) {
+            end += at + 1;
+            if rest[end - 1] == b'"' {
+                break;
+            }
+            end += 1;
         }
-        (*byte, in_text)
-    })
+        let end = end.min(rest.len());
+        if !each(&rest[..open], &rest[open..end]) {
+            return false;
+        }
+        rest = &rest[end..];
+    }
+    each(rest, b"")
 }
 
 /// Looks for what is left of a path.
@@ -205,21 +223,28 @@ impl<'p> Visitor<'_> for Step<'p> {
     }
 }
 
+/// A key, borrowed where it has no escapes.
+#[derive(serde::Deserialize)]
+struct Key<'b>(#[serde(borrow)] Cow<'b, str>);
+
+/// A key and its value, as it is written.
+pub type Entry<'b> = (Cow<'b, str>, &'b RawValue);
+
 /// The entries of an object in their order.
-pub fn entries(object: &str) -> serde_json::Result<Vec<(String, &RawValue)>> {
+pub fn entries(object: &str) -> serde_json::Result<Vec<Entry<'_>>> {
     struct Entries;
 
     impl<'de> Visitor<'de> for Entries {
-        type Value = Vec<(String, &'de RawValue)>;
+        type Value = Vec<Entry<'de>>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
         }
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut entries = Vec::new();
-            while let Some(entry) = map.next_entry()? {
-                entries.push(entry);
+            let mut entries = Vec::with_capacity(16);
+            while let Some((Key(key), value)) = map.next_entry()? {
+                entries.push((key, value));
             }
             Ok(entries)
         }
@@ -236,9 +261,7 @@ mod tests {
     use super::*;
 
     fn at(object: &str, path: &str) -> Option<String> {
-        let mut out = Vec::new();
-        plain(find(object, path)?, &mut out);
-        Some(String::from_utf8(out).expect("UTF-8"))
+        find(object, path).map(|value| plain(value).into_owned())
     }
 
     #[test]

@@ -263,7 +263,7 @@ fn syslogtag(message: &Message<'_>, out: &mut Vec<u8>) {
     }
 }
 
-pub(super) fn number(value: u32, out: &mut Vec<u8>) {
+pub fn number(value: u32, out: &mut Vec<u8>) {
     let mut digits = [0; 10];
     let mut at = digits.len();
     let mut left = value;

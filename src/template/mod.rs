@@ -17,7 +17,7 @@ use crate::message::Message;
 
 pub use compile::{CompileError, must_not_panic};
 pub(crate) use compile::{did_you_mean, pattern, quoted, value};
-pub use field::{Field, SdPath};
+pub use field::{Field, SdPath, number};
 pub use filter::{Lookup, Lookups};
 pub use format::{Format, header_field};
 pub use json::string as json_string;

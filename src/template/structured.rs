@@ -64,7 +64,7 @@ impl<'b> Structured<'b> {
         match self {
             Self::Json(object) => {
                 if let Some(value) = json::find(object, path) {
-                    json::plain(value, out);
+                    out.extend_from_slice(json::plain(value).as_bytes());
                 }
             }
             Self::Logfmt(text) => {

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use chrono::{DateTime, Datelike, FixedOffset, SecondsFormat};
+use chrono::{DateTime, Datelike, FixedOffset, Timelike};
 
 use crate::message::{Facility, Frame, Priority, Severity, Span, Zone};
-use crate::template::header_field;
+use crate::template::{header_field, number};
 
 /// What the input says of its records.
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +70,13 @@ impl Record<'_> {
         let facility = self.facility.unwrap_or(options.facility);
         let severity = self.severity.unwrap_or(Priority::DEFAULT.severity());
         let timestamp = self.timestamp.filter(|moment| (0..=9999).contains(&moment.year()));
-        let timestamp = timestamp.map_or_else(|| "-".to_owned(), |moment| moment.to_rfc3339_opts(SecondsFormat::Micros, false));
-        arena.extend_from_slice(format!("<{}>1 {timestamp}", facility.0 * 8 + severity.0).as_bytes());
+        arena.push(b'<');
+        number(u32::from(facility.0 * 8 + severity.0), arena);
+        arena.extend_from_slice(b">1 ");
+        match timestamp {
+            Some(moment) => stamp(moment, arena),
+            None => arena.push(b'-'),
+        }
         for (value, longest) in [(&self.hostname, 255), (&self.app_name, 48), (&self.proc_id, 128), (&self.msg_id, 32)] {
             arena.push(b' ');
             header_field(value.as_bytes(), longest, arena);
@@ -105,6 +110,32 @@ impl Record<'_> {
         }
         arena.push(if arena.len() == start { b'-' } else { b']' });
     }
+}
+
+/// RFC 3339 to the microsecond.
+fn stamp(moment: DateTime<FixedOffset>, arena: &mut Vec<u8>) {
+    let local = moment.naive_local();
+    digits(local.year() as u32, 4, arena);
+    for (separator, value, width) in [
+        (b'-', local.month(), 2),
+        (b'-', local.day(), 2),
+        (b'T', local.hour(), 2),
+        (b':', local.minute(), 2),
+        (b':', local.second(), 2),
+        (b'.', local.nanosecond() / 1000 % 1_000_000, 6),
+    ] {
+        arena.push(separator);
+        digits(value, width, arena);
+    }
+    let minutes = moment.offset().local_minus_utc() / 60;
+    arena.push(if minutes < 0 { b'-' } else { b'+' });
+    digits(minutes.unsigned_abs() / 60, 2, arena);
+    arena.push(b':');
+    digits(minutes.unsigned_abs() % 60, 2, arena);
+}
+
+fn digits(value: u32, width: u32, arena: &mut Vec<u8>) {
+    (0..width).rev().for_each(|place| arena.push(b'0' + (value / 10_u32.pow(place) % 10) as u8));
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub fn is_total(bytes: &[u8]) {
     for Translated { frame, .. } in translated {
         let fields = parse::parse(frame.span.of(&arena), &parse::Options::default());
         assert_eq!(fields.grammar, Grammar::Rfc5424);
-        if frame.json.len() > 0 {
+        if !frame.json.is_empty() {
             let json = std::str::from_utf8(frame.json.of(&arena)).expect("UTF-8");
             serde_json::from_str::<serde::de::IgnoredAny>(json).expect("JSON");
         }

@@ -53,7 +53,7 @@ const NAMES: [(Target, &[&str]); TARGETS] = [
 const PARENTS: [&str; 8] = ["err", "error", "host", "log", "logger", "process", "service", "syslog"];
 
 /// By key: what it is, and before which others.
-type Known = HashMap<&'static str, (Target, usize)>;
+type Known = HashMap<&'static str, (Target, usize), foldhash::fast::RandomState>;
 
 static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     let all =
@@ -84,9 +84,9 @@ pub fn from_object(object: &str, mapping: &Mapping, options: &Options, arena: &m
     }
     let mut compact = Vec::with_capacity(object.len());
     json::compact(object.as_bytes(), &mut compact);
-    let text = |target: Target| best[target as usize].map(|entry| plain(entry.value)).unwrap_or_default();
+    let text = |target: Target| best[target as usize].map(|entry| json::plain(entry.value)).unwrap_or_default();
     let facility = Facility::parse(&text(Target::Facility));
-    let severity = best[Target::Severity as usize].and_then(|entry| severity(&entry.key, &plain(entry.value)));
+    let severity = best[Target::Severity as usize].and_then(|entry| severity(&entry.key, &json::plain(entry.value)));
     let timestamp = timestamp::of_text(&text(Target::Timestamp), options.zone);
     let is_told = |entry: &&Entry<'_>| {
         entry.is.is_some_and(|(target, _)| {
@@ -100,41 +100,42 @@ pub fn from_object(object: &str, mapping: &Mapping, options: &Options, arena: &m
         })
     };
     let mut params = Vec::new();
-    entries.iter().filter(|entry| !is_told(entry)).for_each(|entry| flat(&entry.key, entry.value, DEEPEST, &mut params));
+    entries.iter().filter(|entry| !is_told(entry)).for_each(|entry| flat(entry.key.clone(), entry.value, DEEPEST, &mut params));
     let record = Record {
         facility,
         severity,
         timestamp,
-        hostname: text(Target::Hostname).into(),
-        app_name: text(Target::AppName).into(),
-        proc_id: text(Target::ProcId).into(),
-        msg_id: text(Target::MsgId).into(),
+        hostname: text(Target::Hostname),
+        app_name: text(Target::AppName),
+        proc_id: text(Target::ProcId),
+        msg_id: text(Target::MsgId),
         sd_id: SD_ID,
         params,
-        message: message(text(Target::Message), &text(Target::Exception), &compact).into(),
+        message: message(text(Target::Message), &text(Target::Exception), &compact),
         json: Cow::Owned(compact),
     };
     Ok(Translated { frame: record.append(options, arena), is_foreign: false })
 }
 
 /// The text and what was raised; the whole object where there is neither.
-fn message(mut text: String, exception: &str, object: &[u8]) -> Vec<u8> {
+fn message<'o>(text: Cow<'o, str>, exception: &str, object: &[u8]) -> Cow<'o, [u8]> {
     if text.is_empty() && exception.is_empty() {
-        return object.to_vec();
+        return Cow::Owned(object.to_vec());
     }
     // Some loggers have it in the text already.
-    if !exception.is_empty() && !text.contains(exception) {
-        if !text.is_empty() && !text.ends_with('\n') {
-            text.push('\n');
-        }
-        text.push_str(exception);
+    if exception.is_empty() || text.contains(exception) {
+        return match text {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        };
     }
-    text.into_bytes()
+    let between = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    Cow::Owned([&*text, between, exception].concat().into_bytes())
 }
 
 fn entries<'o>(object: &'o str, mapping: &Mapping) -> serde_json::Result<Vec<Entry<'o>>> {
     let is = |key: &str| mapping.get(key).map(|target| (*target, 0)).or_else(|| KNOWN.get(key).copied());
-    let mut found = Vec::new();
+    let mut found = Vec::with_capacity(16);
     for (key, value) in json::entries(object)? {
         let is_object = value.get().starts_with('{');
         let has_mapped = || mapping.keys().any(|name| name.strip_prefix(&*key).is_some_and(|rest| rest.starts_with('.')));
@@ -145,7 +146,7 @@ fn entries<'o>(object: &'o str, mapping: &Mapping) -> serde_json::Result<Vec<Ent
             }
         } else {
             // An object is nobody's name.
-            found.push(Entry { is: is(&key).filter(|_| !is_object), key: key.into(), value });
+            found.push(Entry { is: is(&key).filter(|_| !is_object), key, value });
         }
     }
     Ok(found)
@@ -154,23 +155,17 @@ fn entries<'o>(object: &'o str, mapping: &Mapping) -> serde_json::Result<Vec<Ent
 /// Objects in objects in parameters of structured data; deeper ones are shown as JSON.
 const DEEPEST: usize = 4;
 
-fn flat<'o>(name: &str, value: &'o RawValue, depth: usize, params: &mut Vec<(Cow<'o, str>, Cow<'o, str>)>) {
+fn flat<'o>(name: Cow<'o, str>, value: &'o RawValue, depth: usize, params: &mut Vec<(Cow<'o, str>, Cow<'o, str>)>) {
     if value.get().starts_with('{')
         && depth > 0
         && let Ok(entries) = json::entries(value.get())
     {
         for (key, value) in entries {
-            flat(&format!("{name}.{key}"), value, depth - 1, params);
+            flat(format!("{name}.{key}").into(), value, depth - 1, params);
         }
     } else if value.get() != "null" {
-        params.push((name.to_owned().into(), plain(value).into()));
+        params.push((name, json::plain(value)));
     }
-}
-
-fn plain(value: &RawValue) -> String {
-    let mut out = Vec::new();
-    json::plain(value, &mut out);
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// A name in any case, or a number on the scale of those who use its key.

@@ -46,7 +46,7 @@ struct Machine<'b> {
     stack: Vec<Value>,
     /// Where on the stack the marks are.
     marks: Vec<usize>,
-    memo: HashMap<u64, Value>,
+    memo: HashMap<u64, Value, foldhash::fast::RandomState>,
     heap: Heap,
     steps: usize,
     foreign: usize,

@@ -1,0 +1,5 @@
+# SNIPPET
+import logging
+from probe import probe
+
+probe(logging.getLogger("shop.orders"))
