@@ -58,6 +58,18 @@ class Received:
         return self.wait(lambda messages: len(messages) >= count)
 
 
+def reserved():
+    """A port that stays ours when its server stops: a socket that is bound and does not listen lets another one listen."""
+    place = socket.socket()
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    place.bind(("127.0.0.1", 0))
+    _places.append(place)
+    return place.getsockname()[1]
+
+
+_places = []
+
+
 class StreamServer:
     """Takes octet-counted messages; subclasses speak something else."""
 
@@ -67,7 +79,7 @@ class StreamServer:
         self.one_ended = threading.Event()
         self._context = context
         self._open = []
-        self._listener = socket.create_server(("127.0.0.1", port), reuse_port=False)
+        self._listener = socket.create_server(("127.0.0.1", port or reserved()), reuse_port=False)
         self.port = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -181,7 +193,7 @@ class HttpServer:
             def log_message(self, *arguments):
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Requests)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port or reserved()), Requests)
         self._server.daemon_threads = True
         if context is not None:
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
