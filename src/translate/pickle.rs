@@ -46,10 +46,39 @@ struct Machine<'b> {
     stack: Vec<Value>,
     /// Where on the stack the marks are.
     marks: Vec<usize>,
-    memo: HashMap<u64, Value, foldhash::fast::RandomState>,
+    memo: Memo,
     heap: Heap,
     steps: usize,
     foreign: usize,
+}
+
+/// What may be named again. Python numbers from 0 on, and others as they like.
+#[derive(Default)]
+struct Memo {
+    dense: Vec<Value>,
+    sparse: HashMap<u64, Value>,
+    /// The next number of MEMOIZE.
+    count: u64,
+}
+
+impl Memo {
+    fn get(&self, at: u64) -> Option<&Value> {
+        self.dense.get(at as usize).or_else(|| self.sparse.get(&at))
+    }
+
+    fn insert(&mut self, at: u64, value: Value) {
+        self.count += 1;
+        // Protocol 0 begins with 1.
+        if at == 1 && self.dense.is_empty() {
+            self.dense.push(Value::None);
+        }
+        let next = self.dense.len() as u64;
+        match self.dense.get_mut(at as usize) {
+            Some(place) => *place = value,
+            None if at == next => self.dense.push(value),
+            None => drop(self.sparse.insert(at, value)),
+        }
+    }
 }
 
 impl Machine<'_> {
@@ -132,7 +161,10 @@ impl Machine<'_> {
                 let is_text = matches!(opcode, b'X' | 0x8C | 0x8D);
                 let bytes = self.take_or_rest(length)?;
                 match opcode {
-                    _ if is_text => Value::Text(String::from_utf8_lossy(bytes).into()),
+                    _ if is_text => Value::Text(match std::str::from_utf8(bytes) {
+                        Ok(text) => text.into(),
+                        Err(_) => String::from_utf8_lossy(bytes).into(),
+                    }),
                     // The strings of Python 2.
                     b'T' | b'U' => octets(bytes),
                     _ => Value::Bytes(bytes.into()),
@@ -148,10 +180,10 @@ impl Machine<'_> {
             b'g' | b'p' => self.line()?.parse().map_err(|_| Wrong)?,
             b'h' | b'q' => u64::from(self.take(1)?[0]),
             b'j' | b'r' => u64::from(u32::from_le_bytes(self.array()?)),
-            _ => self.memo.len() as u64,
+            _ => self.memo.count,
         };
         if matches!(opcode, b'g' | b'h' | b'j') {
-            let value = self.memo.get(&at).ok_or(Wrong)?.clone();
+            let value = self.memo.get(at).ok_or(Wrong)?.clone();
             self.push(value);
         } else {
             self.steps += 1;
