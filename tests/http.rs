@@ -408,6 +408,42 @@ fn a_stop_loses_nothing_that_was_answered() {
     assert!(written.len() <= answered.len() + 1);
 }
 
+/// What a small body claims to be in memory is counted, too.
+#[test]
+fn a_body_of_very_many_records_is_refused_in_time() {
+    let server = server("max-body = \"1MiB\"\n");
+    let answer = post(&server, "/logs", &[], "{}".repeat(500_000));
+    assert_eq!(answer.code, 413, "{}", answer.body);
+    let answer = post(&server, "/logs?partial=true", &[], format!("[{}1]", "1,".repeat(500_000)));
+    assert_eq!((answer.code, answer.number("refused")), (200, Some(500_001)), "{}", &answer.body[..answer.body.len().min(300)]);
+    let answer = post(&server, "/logs?partial=true&format=json", &[], "x\n".repeat(500_000));
+    assert_eq!((answer.code, answer.number("refused")), (200, Some(500_000)));
+    let answer = post(&server, "/logs", &["Content-Type: text/plain"], "x\n".repeat(500_000));
+    assert_eq!(answer.code, 413, "{}", answer.body);
+    assert_eq!(server.read("out"), "");
+    server.stop();
+}
+
+/// A client that has sent everything and does not wait for the answer.
+#[test]
+fn what_has_begun_is_done_though_the_client_has_gone() {
+    let server = server("");
+    let body: String = (0..20_000).map(|i| format!("{{\"msg\":\"{i}\"}}\n")).collect();
+    let mut stream = TcpStream::connect(server.address("http")).expect("connected");
+    let key = "Idempotency-Key: gone";
+    let head = format!("POST /logs HTTP/1.1\r\nHost: x\r\n{key}\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).expect("sent");
+    wait_until("it has begun", || !server.read("out").is_empty());
+    drop(stream);
+    wait_until("the key is known", || {
+        let again = post(&server, "/logs", &[key], &body);
+        assert!(matches!(again.code, 200 | 409), "{}", again.body);
+        again.code == 200
+    });
+    assert_eq!(server.lines("out", 20_000).len(), 20_000);
+    server.stop();
+}
+
 /// Headers without an end, a body that trickles, and a connection that says nothing do not stay.
 #[test]
 fn slow_clients_do_not_stay() {

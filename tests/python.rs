@@ -284,7 +284,7 @@ fn attack_frames_do_no_harm() {
     let attacks = [
         long(format!("cos\nsystem\n(S'{command}'\ntR.").as_bytes()),
         long(format!("(S'{command}'\nios\nsystem\n.").as_bytes()),
-        long(format!("\u{80}\u{4}").as_bytes()),
+        long(b"\x80\x04"),
         long(format!("}}(S'msg'\ncos\nsystem\n(S'{command}'\ntRu.").as_bytes()),
         long(&b"(".repeat(60_000)),
         long(&[&b"]".repeat(30_000)[..], &b"a".repeat(29_999), b"."].concat()),

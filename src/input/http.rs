@@ -38,7 +38,7 @@ use crate::warn_limited;
 
 use answer::{Answer, Body};
 use intake::{Intake, Kind};
-use keys::Seen;
+use keys::{Reserved, Seen};
 
 pub use config::Http;
 pub(super) use config::{Config, plan};
@@ -107,9 +107,26 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S
     let _ = timeout(LAST_ANSWERS, serving).await;
 }
 
+/// Counts a request for as long as it is under way; a client may reset it at any time.
+struct Open<'s>(&'s Session);
+
+impl<'s> Open<'s> {
+    fn new(session: &'s Session) -> Self {
+        session.open.set(session.open.get() + 1);
+        Self(session)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.since.set(Instant::now());
+    }
+}
+
 impl Session {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        self.open.set(self.open.get() + 1);
+    async fn answer(self: &Rc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let _open = Open::new(self);
         let (shared, settings) = (&self.connection.shared, self.connection.shared.settings.load_full());
         let Some(http) = settings.http.clone() else {
             return Answer::stopping().into();
@@ -128,16 +145,15 @@ impl Session {
             warn_limited!(shared.log.protocol, "input `{}`: {peer} was refused: no token or password that is known", shared.name);
         }
         shared.counters.requests[answer.status as usize].add(1);
-        self.open.set(self.open.get() - 1);
-        self.since.set(Instant::now());
         answer.into()
     }
 
-    async fn take(&self, asked: &Asked<'_>, incoming: &mut Incoming) -> Result<Answer, Answer> {
+    async fn take(self: &Rc<Self>, asked: &Asked<'_>, incoming: &mut Incoming) -> Result<Answer, Answer> {
         let Asked { parts, settings, http } = *asked;
+        let shared = &self.connection.shared;
         asked.is_for_us()?;
         let who = auth::identify(&http.credentials, &parts.headers).ok_or_else(|| Answer::unauthorized(&http.credentials))?;
-        if self.connection.shared.stop.is_cancelled() {
+        if shared.stop.is_cancelled() {
             return Err(Answer::stopping());
         }
         if self.is_full() {
@@ -148,30 +164,22 @@ impl Session {
             Method::GET => body::Read::of_query(query),
             _ => body::read(&parts.headers, incoming, http).await?,
         };
-        let key = keys::of(&parts.headers, &who)?.map(|key| self.connection.shared.keys.reserve(key, read.print()));
+        let key = keys::of(&parts.headers, &who)?.map(|key| keys::reserve(shared, key, read.print()));
         let reserved = match key.transpose() {
             Ok(reserved) => reserved,
-            Err(Seen::Safe(accepted)) => return Ok(Answer::accepted(accepted, &[])),
+            Err(Seen::Safe(accepted)) => return Ok(Answer::accepted(accepted, 0, &[])),
             Err(Seen::Waiting) => return Err(Answer::waiting()),
             Err(Seen::Other) => return Err(Answer::reused()),
         };
         let kind = Kind::of(parts, read.bytes());
-        let is_partial = Kind::wants_partial(query);
-        let intake = Intake::read(kind, read.bytes(), settings, http, is_partial).await?;
-        let accepted = intake.frames.len();
-        let safe = Arc::new(Notify::new());
-        let acceptance = self.process(&intake, settings, &safe).await;
-        let key = reserved.map(|reserved| reserved.keep(accepted, acceptance.clone()));
-        let _ = timeout(http.answer, safe.notified()).await;
-        if !acceptance.is_given() {
-            return Err(Answer::late());
+        let intake = Intake::read(kind, read, settings, http, Kind::wants_partial(query)).await?;
+        let accepted = Answer::accepted(intake.frames.len(), intake.refused, &intake.bad);
+        // Whatever becomes of the client: what has begun is done to its end, and remembered.
+        let handing = Handing { session: self.clone(), settings: settings.clone(), intake, reserved, within: http.answer };
+        match spawn_local(handing.run()).await {
+            Ok(true) => Ok(accepted),
+            _ => Err(Answer::late()),
         }
-        if let Some(key) = key {
-            // A disk may hang; the thread's other connections must not.
-            let shared = self.connection.shared.clone();
-            let _ = tokio::task::spawn_blocking(move || shared.keys.note(key)).await;
-        }
-        Ok(Answer::accepted(accepted, &intake.bad))
     }
 
     /// What this input's last messages went to can take no more.
@@ -179,17 +187,44 @@ impl Session {
         let worker = &self.connection.worker;
         worker.touched_last.borrow().get(&self.connection.shared.name).is_some_and(|touched| worker.is_blocked(touched))
     }
+}
+
+/// A request that is handed to the pipeline.
+struct Handing {
+    session: Rc<Session>,
+    settings: Arc<Settings>,
+    intake: Intake,
+    reserved: Option<Reserved>,
+    within: Duration,
+}
+
+impl Handing {
+    /// Returns when every output has it, or at the end of the time; true: it is safe.
+    async fn run(self) -> bool {
+        let safe = Arc::new(Notify::new());
+        let acceptance = self.process(&safe).await;
+        let key = self.reserved.map(|reserved| reserved.keep(self.intake.frames.len(), acceptance.clone()));
+        let shared = self.session.connection.shared.clone();
+        // A stop waits for connections, and not for a queue that may be full for ever.
+        drop((self.session, self.intake));
+        let _ = timeout(self.within, safe.notified()).await;
+        if let Some(key) = key.filter(|_| acceptance.is_given()) {
+            // A disk may hang; the thread's other connections must not.
+            let _ = tokio::task::spawn_blocking(move || shared.keys.note(key)).await;
+        }
+        acceptance.is_given()
+    }
 
     /// `safe` is told when the outputs have all of it.
-    async fn process(&self, intake: &Intake<'_>, settings: &Settings, safe: &Arc<Notify>) -> Acceptance {
+    async fn process(&self, safe: &Arc<Notify>) -> Acceptance {
         let (receipt, acceptance) = Receipt::new(safe.clone());
-        let Connection { shared, worker, origin, .. } = &self.connection;
+        let Connection { shared, worker, origin, .. } = &self.session.connection;
         let received = Received::now();
-        for frames in intake.frames.chunks(SLICE) {
+        for frames in self.intake.frames.chunks(SLICE) {
             let mut touched = Touched::default();
             let origins = std::slice::from_ref(origin);
-            let batch = Batch { arena: &intake.arena, frames, origins, received: &received };
-            worker.process(shared, settings, &batch, &mut touched, Some(receipt.clone()));
+            let batch = Batch { arena: &self.intake.arena, frames, origins, received: &received };
+            worker.process(shared, &self.settings, &batch, &mut touched, Some(receipt.clone()));
             worker.touched_last.borrow_mut().insert(shared.name.clone(), touched);
             tokio::task::yield_now().await;
         }
@@ -201,7 +236,7 @@ impl Session {
 #[derive(Clone, Copy)]
 struct Asked<'r> {
     parts: &'r hyper::http::request::Parts,
-    settings: &'r Settings,
+    settings: &'r Arc<Settings>,
     http: &'r Http,
 }
 

@@ -16,9 +16,6 @@ pub(super) type Body = Full<Bytes>;
 /// Some seconds later it may be taken.
 const RETRY: HeaderValue = HeaderValue::from_static("1");
 const RETRY_LATER: HeaderValue = HeaderValue::from_static("5");
-/// Of what is wrong in a request that is taken in part, so much is said.
-const MOST_REASONS: usize = 100;
-
 pub(super) struct Answer {
     pub(super) status: Answered,
     code: StatusCode,
@@ -59,12 +56,12 @@ impl Answer {
         self
     }
 
-    /// Every output has so many messages; these others were none.
-    pub(super) fn accepted(count: usize, bad: &[Bad]) -> Self {
+    /// Every output has so many messages; so many others were none, of which some are named.
+    pub(super) fn accepted(count: usize, refused: usize, bad: &[Bad]) -> Self {
         let mut body = format!("{{\"accepted\":{count}").into_bytes();
-        if !bad.is_empty() {
-            body.extend_from_slice(format!(",\"refused\":{},\"errors\":[", bad.len()).as_bytes());
-            for (i, bad) in bad.iter().take(MOST_REASONS).enumerate() {
+        if refused > 0 {
+            body.extend_from_slice(format!(",\"refused\":{refused},\"errors\":[").as_bytes());
+            for (i, bad) in bad.iter().enumerate() {
                 body.extend_from_slice(if i > 0 { b"," } else { b"" });
                 bad.object(&mut body);
             }

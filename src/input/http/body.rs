@@ -22,19 +22,23 @@ const WINDOW_LOG: u32 = 23;
 /// A client that was refused may still be sending.
 const DRAINING: Duration = Duration::from_secs(5);
 
-/// A body, and the room that it takes until it is dropped.
+/// A body, and the room that it takes.
 pub(super) struct Read {
     bytes: Vec<u8>,
-    _room: Option<Room>,
+    room: Option<Room>,
 }
 
 impl Read {
     pub(super) fn of_query(query: &[u8]) -> Self {
-        Self { bytes: query.to_vec(), _room: None }
+        Self { bytes: query.to_vec(), room: None }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    pub(super) fn into_parts(self) -> (Vec<u8>, Option<Room>) {
+        (self.bytes, self.room)
     }
 
     pub(super) fn print(&self) -> u128 {
@@ -42,8 +46,8 @@ impl Read {
     }
 }
 
-/// What is taken of the memory for all bodies.
-struct Room {
+/// What is taken of the memory for all requests, until it is dropped.
+pub(super) struct Room {
     permit: OwnedSemaphorePermit,
     pages: usize,
 }
@@ -55,19 +59,22 @@ impl Room {
     }
 
     /// So much is needed in all.
-    fn grow(&mut self, bytes: usize, http: &Http) -> Result<(), Answer> {
+    pub(super) fn grow(&mut self, bytes: usize, http: &Http) -> Result<(), Answer> {
         let pages = bytes.div_ceil(PAGE);
-        if let Some(more) = pages.checked_sub(self.pages).filter(|more| *more > 0) {
-            let permits = u32::try_from(more).map_err(|_| no_room())?;
-            self.permit.merge(http.room.clone().try_acquire_many_owned(permits).map_err(|_| no_room())?);
-            self.pages = pages;
+        let Some(more) = pages.checked_sub(self.pages).filter(|more| *more > 0) else { return Ok(()) };
+        // One that would not fit even if it were alone may not try again.
+        if bytes > http.most_room {
+            return Err(Answer::too_large(http.max_body));
         }
+        let permits = u32::try_from(more).map_err(|_| no_room())?;
+        self.permit.merge(http.room.clone().try_acquire_many_owned(permits).map_err(|_| no_room())?);
+        self.pages = pages;
         Ok(())
     }
 }
 
 fn no_room() -> Answer {
-    Answer::full("too many bodies are on their way at once")
+    Answer::full("too many requests are on their way at once")
 }
 
 fn too_large(http: &Http) -> Answer {
@@ -96,7 +103,7 @@ pub(super) async fn read(headers: &HeaderMap, incoming: &mut Incoming, http: &Ht
         }
         Some(other) => return Err(Answer::unsupported(&String::from_utf8_lossy(other))),
     };
-    Ok(Read { bytes, _room: Some(room) })
+    Ok(Read { bytes, room: Some(room) })
 }
 
 async fn receive(incoming: &mut Incoming, room: &mut Room, http: &Http) -> Result<Vec<u8>, Answer> {

@@ -112,8 +112,10 @@ pub struct Http {
     pub(super) body: Duration,
     pub(super) answer: Duration,
     pub(super) mapping: Mapping,
-    /// For bodies, in pages of [`PAGE`].
+    /// For bodies and what they become, in pages of [`PAGE`].
     pub(super) room: Arc<Semaphore>,
+    /// All of it.
+    pub(super) most_room: usize,
 }
 
 /// Where no path is given.
@@ -121,8 +123,8 @@ const PATH: &str = "/logs";
 /// Of a body, packed or not.
 const MAX_BODY: usize = 16 << 20;
 const LARGEST_BODY: usize = 256 << 20;
-/// All bodies in memory together, where one alone may not be larger.
-const ROOM: usize = 64 << 20;
+/// All requests together may take so many times what one body may have: packed, unpacked, and as messages with their objects.
+const ROOM: usize = 8;
 /// What the room is counted in.
 pub(super) const PAGE: usize = 4 << 10;
 const BODY: Duration = Duration::from_secs(30);
@@ -180,7 +182,8 @@ impl Config {
             body: self.body_timeout.map_or(BODY, |period| period.0),
             answer: self.answer_timeout.map_or(ANSWER, |period| period.0),
             mapping: self.fields.mapping(),
-            room: Arc::new(Semaphore::new(ROOM.max(2 * max_body) / PAGE)),
+            room: Arc::new(Semaphore::new(ROOM * max_body / PAGE)),
+            most_room: ROOM * max_body,
         }
     }
 }
@@ -222,7 +225,8 @@ pub(super) mod tests {
             body: BODY,
             answer: ANSWER,
             mapping: Mapping::default(),
-            room: Arc::new(Semaphore::new(ROOM / PAGE)),
+            room: Arc::new(Semaphore::new(ROOM * MAX_BODY / PAGE)),
+            most_room: ROOM * MAX_BODY,
         }
     }
 }

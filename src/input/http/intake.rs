@@ -1,12 +1,11 @@
 //! A body → frames: objects of JSON in any arrangement, a form, lines of text, or syslog in any framing.
 
-use std::borrow::Cow;
-
 use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Parts;
 use serde_json::value::RawValue;
 
 use super::answer::{Answer, Bad};
+use super::body::{Read, Room};
 use super::config::Http;
 use crate::frame::{Event, Framer, Framing, Saved};
 use crate::input::Settings;
@@ -16,6 +15,9 @@ use crate::translate::{Options, from_form, from_object, pairs};
 
 /// Records taken at a time; others have their turn in between.
 const SLICE: usize = 256;
+
+/// Of what is wrong in a request that is taken in part, so much is said.
+const MOST_REASONS: usize = 100;
 
 /// What a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,30 +77,29 @@ impl Kind {
 
 /// What is to be taken, all of it or nothing.
 #[derive(Default)]
-pub(super) struct Intake<'b> {
-    pub(super) arena: Cow<'b, [u8]>,
+pub(super) struct Intake {
+    pub(super) arena: Vec<u8>,
     pub(super) frames: Vec<Frame>,
-    /// What was not to be had, where the rest is wanted all the same.
+    /// How much was not to be had, where the rest is wanted all the same …
+    pub(super) refused: usize,
+    /// … and why, of the first.
     pub(super) bad: Vec<Bad>,
+    /// Of body, arena and frames.
+    room: Option<Room>,
 }
 
-impl<'b> Intake<'b> {
-    pub(super) async fn read(
-        kind: Kind,
-        body: &'b [u8],
-        settings: &Settings,
-        http: &Http,
-        is_partial: bool,
-    ) -> Result<Self, Answer> {
-        let mut intake = Self::default();
+impl Intake {
+    pub(super) async fn read(kind: Kind, read: Read, settings: &Settings, http: &Http, is_partial: bool) -> Result<Self, Answer> {
+        let (body, room) = read.into_parts();
+        let mut intake = Self { room, ..Self::default() };
         match kind {
-            Kind::Form => intake.form(body, settings)?,
+            Kind::Form => intake.form(&body, settings)?,
             Kind::Json => {
                 let objects = Objects { options: settings.translation(), http, is_partial };
-                intake.json(body, &objects).await?;
+                intake.json(&body, &objects).await?;
             }
-            Kind::Syslog => intake.lines(body, Framing::Auto, settings),
-            Kind::Text => intake.lines(body, Framing::Newline, settings),
+            Kind::Syslog => intake.lines(body, Framing::Auto, settings, http)?,
+            Kind::Text => intake.lines(body, Framing::Newline, settings, http)?,
         }
         Ok(intake)
     }
@@ -108,19 +109,35 @@ impl<'b> Intake<'b> {
         if !pairs.iter().any(|(name, _)| matches!(&**name, "msg" | "message")) {
             return Err(Answer::bad("a form with `msg` is expected, as Python's HTTPHandler sends it".to_owned()));
         }
-        let translated = from_form(&pairs, &settings.translation(), self.arena.to_mut());
+        let translated = from_form(&pairs, &settings.translation(), &mut self.arena);
         self.frames.push(translated.frame);
         Ok(())
     }
 
-    fn lines(&mut self, body: &'b [u8], framing: Framing, settings: &Settings) {
+    fn lines(&mut self, body: Vec<u8>, framing: Framing, settings: &Settings, http: &Http) -> Result<(), Answer> {
+        // Every message has a delimiter, or the digits of its length.
+        self.take_room(body.len() + memchr::memchr2_iter(b'\n', 0, &body).count() * size_of::<Frame>(), http)?;
         let mut framer = Framer::resume(framing, settings.max_message, &Saved::default());
-        let used = framer.split(body, Event::More, &mut self.frames);
+        let used = framer.split(&body, Event::More, &mut self.frames);
         let first = self.frames.len();
         framer.split(&body[used..], Event::End, &mut self.frames);
         let moved = |span: Span| Span::new(span.start as usize + used, span.end as usize + used);
         self.frames[first..].iter_mut().for_each(|frame| frame.span = moved(frame.span));
-        self.arena = Cow::Borrowed(body);
+        self.arena = body;
+        Ok(())
+    }
+
+    fn take_room(&mut self, bytes: usize, http: &Http) -> Result<(), Answer> {
+        self.room.as_mut().map_or(Ok(()), |room| room.grow(bytes, http))
+    }
+
+    /// Between two records, now and then.
+    async fn pause(&mut self, body: &str, objects: &Objects<'_>) -> Result<(), Answer> {
+        if (self.frames.len() + self.refused) % SLICE == SLICE - 1 {
+            self.take_room(body.len() + self.arena.capacity() + self.frames.capacity() * size_of::<Frame>(), objects.http)?;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 
     async fn json(&mut self, body: &[u8], objects: &Objects<'_>) -> Result<(), Answer> {
@@ -130,22 +147,22 @@ impl<'b> Intake<'b> {
         };
         let mut at = 0;
         while at < text.len() {
-            if self.frames.len() % SLICE == SLICE - 1 {
-                tokio::task::yield_now().await;
-            }
+            self.pause(text, objects).await?;
             let mut values = serde_json::Deserializer::from_str(&text[at..]).into_iter::<&RawValue>();
             match values.next() {
                 None => break,
                 Some(Ok(value)) => {
-                    let end = at + values.byte_offset();
-                    self.value(text, value, objects).await?;
-                    at = end;
+                    at += values.byte_offset();
+                    match value.get().strip_prefix('[') {
+                        Some(items) => self.array(text, items, objects).await?,
+                        None => self.object(text, value.get(), objects)?,
+                    }
                 }
                 Some(Err(error)) => {
                     let place = at + offset(&text[at..], error.line(), error.column());
                     let what = error.to_string();
-                    let what = what.split(" at line").next().unwrap_or_default().to_owned();
-                    self.refuse(bad(body, self.record(), place, what), objects)?;
+                    let what = what.split(" at line").next().unwrap_or_default();
+                    self.refuse(body, place, what, objects)?;
                     // Of lines, the next may be good.
                     at = memchr::memchr(b'\n', &body[place..]).map_or(body.len(), |end| place + end + 1);
                 }
@@ -154,29 +171,38 @@ impl<'b> Intake<'b> {
         Ok(())
     }
 
-    /// An object, or an array of them.
-    async fn value(&mut self, body: &str, value: &RawValue, objects: &Objects<'_>) -> Result<(), Answer> {
-        if !value.get().starts_with('[') {
-            return self.object(body, value.get(), objects);
-        }
-        let items: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|error| Answer::bad(error.to_string()))?;
-        for (i, item) in items.into_iter().enumerate() {
-            if i % SLICE == SLICE - 1 {
-                tokio::task::yield_now().await;
+    /// The items of an array that is known to be one, from behind its bracket on.
+    async fn array(&mut self, body: &str, mut items: &str, objects: &Objects<'_>) -> Result<(), Answer> {
+        loop {
+            self.pause(body, objects).await?;
+            items = items.trim_start_matches([' ', '\t', '\r', '\n', ',']);
+            if items.starts_with(']') {
+                return Ok(());
             }
-            self.object(body, item.get(), objects)?;
+            let length = match items.as_bytes().first() {
+                Some(b'{' | b'[' | b'"') => {
+                    let mut values = serde_json::Deserializer::from_str(items).into_iter::<&RawValue>();
+                    values.next().map_or(0, |_| values.byte_offset())
+                }
+                // A number or a word ends where the next item begins.
+                _ => items.find([',', ']']).unwrap_or(0),
+            };
+            if length == 0 {
+                return Ok(());
+            }
+            let (item, rest) = items.split_at(length);
+            self.object(body, item, objects)?;
+            items = rest;
         }
-        Ok(())
     }
 
     fn object(&mut self, body: &str, object: &str, objects: &Objects<'_>) -> Result<(), Answer> {
-        let place = object.as_ptr() as usize - body.as_ptr() as usize;
         let what = if !object.starts_with('{') {
             "an object is expected"
         } else if !json::is_shallow(object) {
             "it is nested too deeply"
         } else {
-            match from_object(object, &objects.http.mapping, &objects.options, self.arena.to_mut()) {
+            match from_object(object, &objects.http.mapping, &objects.options, &mut self.arena) {
                 Ok(translated) => {
                     self.frames.push(translated.frame);
                     return Ok(());
@@ -184,19 +210,20 @@ impl<'b> Intake<'b> {
                 Err(_) => "its text is no Unicode",
             }
         };
-        self.refuse(bad(body.as_bytes(), self.record(), place, what.to_owned()), objects)
+        let place = object.as_ptr() as usize - body.as_ptr() as usize;
+        self.refuse(body.as_bytes(), place, what, objects)
     }
 
-    /// The number of the next.
-    fn record(&self) -> usize {
-        self.frames.len() + self.bad.len() + 1
-    }
-
-    fn refuse(&mut self, bad: Bad, objects: &Objects<'_>) -> Result<(), Answer> {
-        if !objects.is_partial {
-            return Err(Answer::bad_record(&bad));
+    fn refuse(&mut self, body: &[u8], place: usize, what: &str, objects: &Objects<'_>) -> Result<(), Answer> {
+        if self.bad.len() < MOST_REASONS {
+            // To find the line costs a look at all that stands before it.
+            let bad = bad(body, self.frames.len() + self.refused + 1, place, what.to_owned());
+            if !objects.is_partial {
+                return Err(Answer::bad_record(&bad));
+            }
+            self.bad.push(bad);
         }
-        self.bad.push(bad);
+        self.refused += 1;
         Ok(())
     }
 }

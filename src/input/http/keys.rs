@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::HeaderMap;
@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::answer::Answer;
 use super::auth::Identity;
+use crate::input::Shared;
 use crate::queue::Acceptance;
 
 const HEADER: &str = "idempotency-key";
@@ -88,9 +89,15 @@ pub(super) enum Seen {
 }
 
 /// A key that is being used; it is forgotten with this, unless something was taken.
-pub(super) struct Reserved<'k> {
-    keys: &'k Keys,
-    pub(super) key: Key,
+pub(super) struct Reserved {
+    shared: Arc<Shared>,
+    key: Key,
+}
+
+/// The key is this request's, if it is nobody else's.
+pub(super) fn reserve(shared: &Arc<Shared>, key: Key, print: u128) -> Result<Reserved, Seen> {
+    shared.keys.reserve(key, print)?;
+    Ok(Reserved { shared: shared.clone(), key })
 }
 
 impl Keys {
@@ -118,15 +125,14 @@ impl Keys {
         Ok(())
     }
 
-    /// The key is this request's, if it is nobody else's.
-    pub(super) fn reserve(&self, key: Key, print: u128) -> Result<Reserved<'_>, Seen> {
+    fn reserve(&self, key: Key, print: u128) -> Result<(), Seen> {
         let mut inner = self.lock();
         inner.forget();
         match inner.known.get(&key) {
             None => {
                 inner.known.insert(key, Taken { print, accepted: 0, state: State::Coming });
                 inner.order.push_back((Instant::now(), key));
-                Ok(Reserved { keys: self, key })
+                Ok(())
             }
             Some(taken) if taken.print != print => Err(Seen::Other),
             Some(taken) if taken.is_safe() => Err(Seen::Safe(taken.accepted)),
@@ -149,27 +155,36 @@ impl Keys {
         }
     }
 
+    /// So many messages were taken, and are safe when that is given.
+    fn keep(&self, key: Key, accepted: usize, acceptance: Acceptance) {
+        if let Some(taken) = self.lock().known.get_mut(&key) {
+            (taken.accepted, taken.state) = (accepted, State::Taken(acceptance));
+        }
+    }
+
+    /// A request that is on its way in no more.
+    fn release(&self, key: Key) {
+        let mut inner = self.lock();
+        if inner.known.get(&key).is_some_and(|taken| matches!(taken.state, State::Coming)) {
+            inner.known.remove(&key);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Reserved<'_> {
-    /// So many messages were taken, and are safe when that is given.
+impl Reserved {
     pub(super) fn keep(self, accepted: usize, acceptance: Acceptance) -> Key {
-        if let Some(taken) = self.keys.lock().known.get_mut(&self.key) {
-            (taken.accepted, taken.state) = (accepted, State::Taken(acceptance));
-        }
+        self.shared.keys.keep(self.key, accepted, acceptance);
         self.key
     }
 }
 
-impl Drop for Reserved<'_> {
+impl Drop for Reserved {
     fn drop(&mut self) {
-        let mut inner = self.keys.lock();
-        if inner.known.get(&self.key).is_some_and(|taken| matches!(taken.state, State::Coming)) {
-            inner.known.remove(&self.key);
-        }
+        self.shared.keys.release(self.key);
     }
 }
 
@@ -236,8 +251,6 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tokio::sync::Notify;
 
     use super::*;
@@ -245,7 +258,8 @@ mod tests {
 
     fn take(keys: &Keys, key: Key, accepted: usize) -> Arc<Receipt> {
         let (receipt, acceptance) = Receipt::new(Arc::new(Notify::new()));
-        keys.reserve(key, 7).ok().expect("new").keep(accepted, acceptance);
+        keys.reserve(key, 7).expect("new");
+        keys.keep(key, accepted, acceptance);
         receipt
     }
 
@@ -261,7 +275,8 @@ mod tests {
         assert_eq!(keys.reserve(2, 7).err(), Some(Seen::Waiting));
         drop(waits);
         assert_eq!(keys.reserve(2, 7).err(), Some(Seen::Safe(1)));
-        drop(keys.reserve(3, 7));
+        keys.reserve(3, 7).expect("new");
+        keys.release(3);
         let mut torn = std::fs::read(&path).expect("written");
         assert_eq!(torn.len(), RECORD);
         torn.extend_from_slice(&[9; 20]);

@@ -7,7 +7,8 @@ fn settings() -> Settings {
 }
 
 async fn read(kind: Kind, body: &[u8], is_partial: bool) -> Result<(Vec<String>, Vec<Bad>), Vec<u8>> {
-    let intake = Intake::read(kind, body, &settings(), &http(), is_partial).await.map_err(|answer| answer.body)?;
+    let intake =
+        Intake::read(kind, Read::of_query(body), &settings(), &http(), is_partial).await.map_err(|answer| answer.body)?;
     let text = |frame: &Frame| String::from_utf8_lossy(frame.span.of(&intake.arena)).into_owned();
     Ok((intake.frames.iter().map(text).collect(), intake.bad))
 }
