@@ -5,11 +5,12 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use penstock::frame::{Event, Framer, Framing};
-use penstock::message::{Batch, Frame, Message, Origin, Received, Span, Zone};
+use penstock::message::{Batch, Facility, Frame, Message, Origin, Received, Span, Zone};
 use penstock::parse::{Options, parse};
 use penstock::queue::{Bounds, Chunk, Queue, WhenFull};
 use penstock::route::{Condition, Destination, Envelope, Outbox, Pipeline, Route, Selector, Settings, Tally};
 use penstock::template::{Escaping, Format, Scratch, Template};
+use penstock::translate::{Mapping, Options as Translation, from_object, from_pickle};
 
 /// Messages in a batch.
 const COUNT: usize = 256;
@@ -30,7 +31,7 @@ fn main() {
 
 type Step = (&'static str, fn(usize));
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 15] = [
     ("frame-newline", |rounds| framing(rounds, Kind::Rfc5424, false)),
     ("frame-octet-counted", |rounds| framing(rounds, Kind::Rfc5424, true)),
     ("parse-rfc5424", |rounds| parsing(rounds, Kind::Rfc5424)),
@@ -42,6 +43,13 @@ const STEPS: [Step; 13] = [
     ("render-file", |rounds| rendering(rounds, "file", Kind::Rfc3164)),
     ("render-rfc5424", |rounds| rendering(rounds, "rfc5424", Kind::Rfc5424)),
     ("render-json", |rounds| rendering(rounds, "json", Kind::Rfc5424)),
+    ("translate-object", |rounds| {
+        translating(rounds, &object, |bytes, options, arena| {
+            let object = std::str::from_utf8(bytes).expect("UTF-8");
+            from_object(object, &Mapping::default(), options, arena).expect("an object").frame
+        })
+    }),
+    ("translate-pickle", |rounds| translating(rounds, &pickle, |bytes, options, arena| from_pickle(bytes, options, arena).frame)),
     ("batch-rfc5424", |rounds| batches(rounds, Kind::Rfc5424)),
     ("batch-python", |rounds| batches(rounds, Kind::Python)),
 ];
@@ -118,8 +126,14 @@ fn parsing(rounds: usize, kind: Kind) {
 
 fn with_messages(kind: Kind, mut work: impl FnMut(&[Message<'_>])) {
     let (raws, origin, received) = (messages(kind), origin(), Received::now());
-    let view =
-        |raw| Message { raw, fields: parse(raw, &Options::default()), origin: &origin, received: &received, truncated: false, json: b"" };
+    let view = |raw| Message {
+        raw,
+        fields: parse(raw, &Options::default()),
+        origin: &origin,
+        received: &received,
+        truncated: false,
+        json: b"",
+    };
     let views: Vec<_> = raws.iter().map(|raw| view(raw.as_slice())).collect();
     work(&views);
 }
@@ -144,6 +158,62 @@ fn routing(rounds: usize, count: usize) {
     let batch = Batch { arena: &arena, frames: &frames, origins: &origins, received: &received };
     for _ in 0..rounds {
         measured(|| pipeline.process(black_box(&batch), &Settings::default(), &mut outbox, &mut Tally::default()));
+    }
+}
+
+/// As a logger of JSON sends it.
+fn object(i: usize) -> Vec<u8> {
+    let head = r#""timestamp":"2026-11-21T10:00:00.123456Z","level":"info","host":"web1","logger":"shop.orders","pid":42"#;
+    format!(r#"{{{head},"message":"the order was taken, paid and sent","user":{i},"path":"/orders/{i}","ms":12.5}}"#).into_bytes()
+}
+
+/// As `SocketHandler` sends it: protocol 1, every text with a number of its own.
+fn pickle(i: usize) -> Vec<u8> {
+    let mut out = b"}q\x00(".to_vec();
+    let text = |text: &str, number: u8, out: &mut Vec<u8>| {
+        out.push(b'X');
+        out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+        out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(&[b'q', number]);
+    };
+    let path = format!("/orders/{i}");
+    let attributes = [
+        ("name", "shop.orders"),
+        ("msg", "the order was taken, paid and sent"),
+        ("levelname", "INFO"),
+        ("pathname", "/srv/shop/orders.py"),
+        ("filename", "orders.py"),
+        ("module", "orders"),
+        ("funcName", "take"),
+        ("threadName", "MainThread"),
+        ("processName", "MainProcess"),
+        ("path", &path),
+    ];
+    for (at, (name, value)) in attributes.iter().enumerate() {
+        text(name, 2 * at as u8 + 1, &mut out);
+        text(value, 2 * at as u8 + 2, &mut out);
+    }
+    for (name, value) in
+        [("levelno", &b"K\x14"[..]), ("created", b"GA\xda\xc0\x33\x08\x10\x00\x00"), ("process", b"K*"), ("exc_text", b"N")]
+    {
+        text(name, 100, &mut out);
+        out.extend_from_slice(value);
+    }
+    out.extend_from_slice(b"u.");
+    out
+}
+
+fn translating(rounds: usize, make: &dyn Fn(usize) -> Vec<u8>, one: fn(&[u8], &Translation, &mut Vec<u8>) -> Frame) {
+    let records: Vec<_> = (0..COUNT).map(make).collect();
+    let options = Translation { facility: Facility(1), zone: Zone::Local, max_message: 64 << 10 };
+    let mut arena = Vec::with_capacity(1 << 20);
+    for _ in 0..rounds {
+        arena.clear();
+        measured(|| {
+            for record in &records {
+                black_box(one(record, &options, &mut arena));
+            }
+        });
     }
 }
 

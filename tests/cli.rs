@@ -155,17 +155,7 @@ fn every_file_of_conf_d_is_read_in_order() {
 
 #[test]
 fn explain_shows_fields_routes_and_bytes() {
-    let (_folder, path) = config(GOOD);
-    let mut child = Command::new(PENSTOCK)
-        .args(["explain", "--config", &path, "--from", "192.0.2.9"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("it runs");
-    let raw = "<38>Sep 22 10:11:56 web1 sshd[12]: in\n<14>user \u{1b}logged in\n";
-    child.stdin.take().expect("piped").write_all(raw.as_bytes()).expect("written");
-    let output = child.wait_with_output().expect("it ends");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = explained(GOOD, "<38>Sep 22 10:11:56 web1 sshd[12]: in\n<14>user \u{1b}logged in\n");
     for expected in [
         "grammar: rfc3164",
         "hostname: web1\n",
@@ -181,6 +171,38 @@ fn explain_shows_fields_routes_and_bytes() {
         assert!(text.contains(expected), "{expected} in {text}");
     }
     assert!(!text.contains('\u{1b}'), "a message cannot act on the terminal");
+}
+
+#[test]
+fn explain_shows_what_becomes_of_an_object() {
+    let config = "[[input.http]]\nlisten = \"127.0.0.1:0\"\n[[output.file]]\nname = \"f\"\npath = \"/tmp/never/{app-name}.log\"\n\
+                  [[route]]\nwhere = 'json.status >= 500'\nto = [\"f\"]\n";
+    let text = explained(config, "{\"level\":\"error\",\"service\":\"api\",\"status\":503,\"msg\":\"failed\"}\n");
+    for expected in [
+        "message: {\"level\":",
+        "pri: 11 (user.err)",
+        "app-name: api\n",
+        "structured-data: [json@32473 status=\"503\"]",
+        "message: failed\n",
+        "yes: json.status >= 500: yes, it is \"503\"",
+        "to f: /tmp/never/api.log",
+    ] {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+}
+
+/// What `explain` says of lines from 192.0.2.9.
+fn explained(written: &str, raw: &str) -> String {
+    let (_folder, path) = config(written);
+    let mut child = Command::new(PENSTOCK)
+        .args(["explain", "--config", &path, "--from", "192.0.2.9"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    child.stdin.take().expect("piped").write_all(raw.as_bytes()).expect("written");
+    let output = child.wait_with_output().expect("it ends");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[test]
