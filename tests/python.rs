@@ -342,6 +342,13 @@ fn who_sends_syslog_instead_is_heard_all_the_same() {
     assert_eq!(arrived, ["a record", "one", "then text", "three", "two"]);
     server.wait_for_log("sends no pickled records");
     server.stop();
+    let server = Server::start(PLAIN);
+    let mut hello = TcpStream::connect(server.address("python")).expect("connected");
+    hello.write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00]).expect("sent");
+    let _ = hello.read_to_end(&mut Vec::new());
+    server.wait_for_log("speaks TLS (a ClientHello) to a plain TCP port");
+    assert_eq!(server.read("all.log"), "", "nothing of it is a message");
+    server.stop();
 }
 
 /// The application notices nothing of a restart: its connection goes on, in the middle of a record.

@@ -147,6 +147,9 @@ pub(super) async fn serve<S: Keep>(mut stream: S, connection: Connection, held: 
     let mut last_byte = Instant::now();
     loop {
         if reading.take(&connection) == Found::Syslog {
+            if settings.tls.is_none() && connection.is_tls_hello(&reading.buffer) {
+                return;
+            }
             return go_on_as_syslog(stream, connection, reading.buffer).await;
         }
         connection.worker.unblocked(&reading.touched).await;

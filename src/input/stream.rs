@@ -197,8 +197,8 @@ impl Connection {
         used
     }
 
-    fn is_tls_hello(&self, bytes: &[u8]) -> bool {
-        let hello = self.shared.kind == "tcp" && bytes.starts_with(&[0x16, 0x03]);
+    pub(super) fn is_tls_hello(&self, bytes: &[u8]) -> bool {
+        let hello = matches!(self.shared.kind, "python" | "tcp") && bytes.starts_with(&[0x16, 0x03]);
         if hello {
             let Shared { name, log, .. } = &*self.shared;
             warn_limited!(
