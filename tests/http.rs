@@ -313,6 +313,32 @@ fn a_full_queue_is_said_before_anything_is_taken() {
     server.stop();
 }
 
+/// What was answered too late is known all the same, to the next process too.
+#[test]
+fn what_became_safe_after_its_answer_is_not_taken_again() {
+    let stuck = listen(0);
+    let port = stuck.local_addr().expect("an address").port();
+    let options = "answer-timeout = \"1ms\"\n";
+    let config = format!("{HTTP}{options}{}", BLOCKED.replace("{port}", &port.to_string()));
+    let server = Server::start(&config);
+    let key = "Idempotency-Key: late";
+    let body = "{\"app\":\"up\",\"msg\":\"once\"}";
+    let first = post(&server, "/logs", &[key], body).code;
+    assert!(matches!(first, 200 | 503), "{first}");
+    let reader = std::thread::spawn(move || {
+        let (stream, _) = stuck.accept().expect("it comes");
+        BufReader::new(stream).lines().map_while(Result::ok).filter(|line| line.contains("once")).count()
+    });
+    let mut server = server;
+    let config = std::fs::read_to_string(server.path("penstock.toml")).expect("it was read");
+    server.signal("TERM");
+    assert!(server.wait().success());
+    assert_eq!(reader.join().expect("no panic"), 1);
+    let next = Server::start(&config);
+    assert_eq!(post(&next, "/logs", &[key], body).code, 200, "it is known");
+    next.stop();
+}
+
 /// Reads from whoever connects until so many different messages have come: a connection that stood still is given up, and what
 /// had not arrived comes again.
 fn messages_until(listener: TcpListener, count: usize) -> BTreeSet<String> {

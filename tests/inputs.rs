@@ -221,3 +221,21 @@ fn what_the_kernel_drops_is_counted() {
         metric("kernel_drops") + metric("received_messages") == sent
     });
 }
+
+/// A stop waits for nobody's next line, and forgets none.
+#[test]
+fn what_is_held_for_its_next_line_outlives_a_stop() {
+    for round in 0..5 {
+        let server = Server::start(&config("[[input.tcp]]\nlisten = \"127.0.0.1:0\"\njoin = \"python\"\njoin-within = \"1h\"\n"));
+        let mut stream = TcpStream::connect(server.address("tcp")).expect("connected");
+        stream.write_all(b"<11>1 - h a 7 - - first\n<11>1 - h a 7 - -   goes on\n<11>1 - h a 7 - - last").expect("sent");
+        wait_until("two are held", || server.metric("penstock_received_messages_total{input=\"tcp\",kind=\"tcp\"}") == 2);
+        let folder = server.path("all.log");
+        let mut server = server;
+        server.signal("TERM");
+        assert!(server.wait().success());
+        let text = std::fs::read_to_string(folder).expect("written");
+        assert_eq!(text.lines().count(), 2, "{round}: {text}");
+        assert!(text.contains("first#012  goes on\n") && text.ends_with("last\n"), "{round}: {text}");
+    }
+}

@@ -334,12 +334,13 @@ fn an_overlong_record_is_cut_and_the_next_is_intact() {
 fn who_sends_syslog_instead_is_heard_all_the_same() {
     let server = Server::start(PLAIN);
     sent(server.address("python"), b"<14>one\n<14>two\n");
+    sent(server.address("python"), b"<78>(root) CMD (run)\n");
     sent(server.address("python"), &[&record("a record")[..], b"then text\n"].concat());
     let datagram = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     datagram.send_to(b"<14>three\0", server.address("datagram")).expect("sent");
-    let mut arrived = messages(&server, 5);
+    let mut arrived = messages(&server, 6);
     arrived.sort();
-    assert_eq!(arrived, ["a record", "one", "then text", "three", "two"]);
+    assert_eq!(arrived, ["(root) CMD (run)", "a record", "one", "then text", "three", "two"]);
     server.wait_for_log("sends no pickled records");
     server.stop();
     let server = Server::start(PLAIN);

@@ -116,6 +116,11 @@ impl Inputs {
         estate.sockets.extend(sockets.map(Given::into_socket));
     }
 
+    /// What is to be told when the outputs have ended.
+    pub(super) fn all(&self) -> Vec<Arc<Shared>> {
+        self.running.iter().map(|running| running.shared.clone()).collect()
+    }
+
     /// Goes on with the connections that another process has left.
     pub(super) fn resume(
         &self,

@@ -301,6 +301,7 @@ impl Daemon {
         systemd::stopping();
         tracing::info!("stopping");
         let Self { server, workers, inputs, outputs, control, metrics, .. } = self;
+        let listened = inputs.all();
         // The next one has a socket of its own there.
         drop(control);
         if let Some((_, metrics)) = metrics {
@@ -333,6 +334,7 @@ impl Daemon {
         if !drained {
             give_up(&outputs).await;
         }
+        listened.iter().for_each(|input| input.settle());
         let lost = outputs.say_losses();
         match (estate, heir) {
             (Some(estate), Heir::Systemd) => leave("systemd", estate.leave_to_systemd(&server.state_dir)),

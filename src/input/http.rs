@@ -18,18 +18,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::header::EXPECT;
 use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::Settings;
 use super::stream::Connection;
+use super::{Settings, Shared};
 use crate::message::{Batch, Received};
 use crate::metrics::Answered;
 use crate::queue::{Acceptance, Receipt};
@@ -44,8 +45,6 @@ pub use config::Http;
 pub(super) use config::{Config, plan};
 pub use keys::Keys;
 
-/// A client's headers must be there in this time.
-const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// All headers of a request.
 const HEADER_BYTES: u32 = 32 << 10;
 /// Requests of one HTTP/2 connection at a time.
@@ -79,7 +78,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S
     let idle = shared.settings.load().idle.unwrap_or(config::IDLE);
     let session = Rc::new(Session { connection, open: Cell::new(0), since: Cell::new(Instant::now()) });
     let mut http = auto::Builder::new(Local);
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE).max_buf_size(HEADER_BYTES as usize);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(HEADER_BYTES as usize);
     http.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(HEADER_BYTES);
     let service = service_fn(|request| {
         let session = session.clone();
@@ -136,8 +135,8 @@ impl Session {
         let answer = match self.take(&asked, &mut incoming).await {
             Ok(answer) | Err(answer) => answer,
         };
-        if answer.status != Answered::Accepted {
-            // A client that is still sending would not read the answer.
+        if answer.status != Answered::Accepted && !parts.headers.contains_key(EXPECT) {
+            // A client that is still sending would not read the answer; one that asks first has not begun.
             body::drain(&mut incoming, &http).await;
         }
         if answer.status == Answered::Unauthorized {
@@ -167,17 +166,21 @@ impl Session {
         let key = keys::of(&parts.headers, &who)?.map(|key| keys::reserve(shared, key, read.print()));
         let reserved = match key.transpose() {
             Ok(reserved) => reserved,
-            Err(Seen::Safe(accepted)) => return Ok(Answer::accepted(accepted, 0, &[])),
+            Err(Seen::Safe(key, accepted)) => {
+                note(shared, key).await;
+                return Ok(Answer::accepted(accepted, 0, &[]));
+            }
             Err(Seen::Waiting) => return Err(Answer::waiting()),
             Err(Seen::Other) => return Err(Answer::reused()),
         };
-        let kind = Kind::of(parts, read.bytes());
+        let kind = Kind::of(parts, read.bytes())?;
         let intake = Intake::read(kind, read, settings, http, Kind::wants_partial(query)).await?;
         let accepted = Answer::accepted(intake.frames.len(), intake.refused, &intake.bad);
         // Whatever becomes of the client: what has begun is done to its end, and remembered.
-        let handing = Handing { session: self.clone(), settings: settings.clone(), intake, reserved, within: http.answer };
-        match spawn_local(handing.run()).await {
-            Ok(true) => Ok(accepted),
+        let (told, is_safe) = oneshot::channel();
+        spawn_local(Handing { session: self.clone(), settings: settings.clone(), intake, reserved }.run(told));
+        match timeout(http.answer, is_safe).await {
+            Ok(Ok(true)) => Ok(accepted),
             _ => Err(Answer::late()),
         }
     }
@@ -195,24 +198,29 @@ struct Handing {
     settings: Arc<Settings>,
     intake: Intake,
     reserved: Option<Reserved>,
-    within: Duration,
+}
+
+/// Writes down that what a key came with is safe.
+async fn note(shared: &Arc<Shared>, key: keys::Key) {
+    let shared = shared.clone();
+    // A disk may hang; the thread's other connections must not.
+    let _ = tokio::task::spawn_blocking(move || shared.keys.note(key)).await;
 }
 
 impl Handing {
-    /// Returns when every output has it, or at the end of the time; true: it is safe.
-    async fn run(self) -> bool {
+    /// Tells when every output has it, if the client still waits then. At a stop the daemon notes what has become safe later.
+    async fn run(self, told: oneshot::Sender<bool>) {
         let safe = Arc::new(Notify::new());
         let acceptance = self.process(&safe).await;
         let key = self.reserved.map(|reserved| reserved.keep(self.intake.frames.len(), acceptance.clone()));
         let shared = self.session.connection.shared.clone();
         // A stop waits for connections, and not for a queue that may be full for ever.
         drop((self.session, self.intake));
-        let _ = timeout(self.within, safe.notified()).await;
+        safe.notified().await;
         if let Some(key) = key.filter(|_| acceptance.is_given()) {
-            // A disk may hang; the thread's other connections must not.
-            let _ = tokio::task::spawn_blocking(move || shared.keys.note(key)).await;
+            note(&shared, key).await;
         }
-        acceptance.is_given()
+        let _ = told.send(acceptance.is_given());
     }
 
     /// `safe` is told when the outputs have all of it.

@@ -299,6 +299,13 @@ struct Log {
     truncated: Limited,
 }
 
+impl Shared {
+    /// After the outputs have ended: nothing becomes safe any more.
+    pub fn settle(&self) {
+        self.keys.settle();
+    }
+}
+
 impl Plan {
     /// The same socket twice.
     pub fn collides_with(&self, other: &Self) -> bool {

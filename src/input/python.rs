@@ -105,7 +105,7 @@ pub(super) fn plan(config: &Config, scope: &mut Scope<'_>) -> Option<Plan> {
 pub(super) fn datagram(bytes: &[u8], settings: &Settings, arena: &mut Vec<u8>) -> Translated {
     let options = settings.translation();
     match bytes.split_first_chunk::<LENGTH>() {
-        Some((_, pickle)) if is_pickle(pickle) => {
+        Some((length, pickle)) if is_pickle(pickle) && !is_priority(length) => {
             let cut = &pickle[..pickle.len().min(settings.max_message)];
             let translated = from_pickle(cut, &options, arena);
             let frame = Frame { truncated: translated.frame.truncated || cut.len() < pickle.len(), ..translated.frame };
@@ -123,6 +123,11 @@ pub(super) fn datagram(bytes: &[u8], settings: &Settings, arena: &mut Vec<u8>) -
 /// A dict in protocol 0 or 1, or any value in a later one.
 fn is_pickle(bytes: &[u8]) -> bool {
     matches!(bytes.first(), Some(b'}' | b'(' | 0x80))
+}
+
+/// `<78>(root) CMD` is syslog, and no record of a gigabyte.
+fn is_priority(bytes: &[u8]) -> bool {
+    matches!(bytes, [b'<', b'0'..=b'9', ..])
 }
 
 /// A stream between two reads.
@@ -231,7 +236,7 @@ impl Reading {
             }
             match rest.first() {
                 None => break,
-                Some(_) if !is_pickle(rest) => {
+                Some(_) if !is_pickle(rest) || is_priority(&length.to_be_bytes()[4..]) => {
                     found = Found::Syslog;
                     break;
                 }

@@ -192,6 +192,10 @@ async fn flusher(worker: Rc<Worker>) {
         }
         // Every socket that is ready comes first.
         yield_now().await;
+        if worker.stopping.get() {
+            // Nobody comes any more for whom something could be held.
+            worker.outbox.borrow_mut().tell_held(true);
+        }
         worker.flush();
         let blocked = worker.outbox.borrow_mut().newly_blocked();
         for (queue, cost) in blocked {

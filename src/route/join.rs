@@ -16,8 +16,12 @@ use crate::message::{Frame, Grammar, Message, Origin, Received, Span};
 use crate::queue::Receipt;
 use crate::template::Field;
 
-/// Programs whose last message is held by one thread; when there are more all go on as they are.
+/// Programs whose last message is held by one thread; when there are more all go on as they are …
 const MOST: usize = 4096;
+/// … and so they do when they hold so many octets.
+const MOST_BYTES: usize = 4 << 20;
+/// Lines that come ever again keep a message for so many times [`Join::within`].
+const LONGEST: u32 = 20;
 
 /// What an input says of its lines.
 #[derive(Clone, Debug)]
@@ -52,7 +56,9 @@ enum State {
 pub(super) struct Joins {
     held: HashMap<u64, Held>,
     seed: RandomState,
-    /// When the first of them goes on.
+    /// Octets of all of them, at least.
+    bytes: usize,
+    /// When the first of them may go on.
     due: Option<Instant>,
 }
 
@@ -65,6 +71,8 @@ struct Held {
     receipts: Vec<Arc<Receipt>>,
     state: State,
     due: Instant,
+    /// It goes on then, whatever comes.
+    last: Instant,
 }
 
 /// A message that has waited long enough.
@@ -84,7 +92,12 @@ impl Joins {
     ) -> Vec<Joined> {
         let Some(join) = &settings.join else { return Vec::new() };
         let fields = &message.fields;
-        let key_of = |app, process| self.seed.hash_one((Arc::as_ptr(origin) as usize, fields.hostname, app, process));
+        // A process on this host is known by its number; who sends by a socket, by that.
+        let who = match &origin.sender {
+            Some(sender) => (u64::from(sender.pid), &*sender.file),
+            None => (Arc::as_ptr(origin) as u64, ""),
+        };
+        let key_of = |app, process| self.seed.hash_one((&origin.input, who, fields.hostname, app, process));
         let key = key_of(fields.app_name, fields.proc_id);
         let text = text(message);
         // `ZeroDivisionError: …` without a header looks like a program's name.
@@ -95,12 +108,16 @@ impl Joins {
                 && let Some(state) = join.continues(held.state, text)
             {
                 held.add(text, state, receipt);
-                return Vec::new();
+                held.due = (Instant::now() + join.within).min(held.last);
+                self.bytes += 1 + text.len();
+                return if self.bytes > MOST_BYTES { self.due(true) } else { Vec::new() };
             }
         }
-        let mut done = if self.held.len() < MOST { Vec::new() } else { self.due(true) };
+        self.bytes += message.raw.len();
+        let is_full = self.held.len() >= MOST || self.bytes > MOST_BYTES;
+        let mut done = if is_full { self.due(true) } else { Vec::new() };
         done.extend(self.held.remove(&key).map(Held::joined));
-        let due = Instant::now() + join.within;
+        let (due, last) = (Instant::now() + join.within, Instant::now() + LONGEST * join.within);
         self.due = Some(self.due.map_or(due, |first| first.min(due)));
         let held = Held {
             origin: origin.clone(),
@@ -111,6 +128,7 @@ impl Joins {
             receipts: receipt.cloned().into_iter().collect(),
             state: join.continues(State::Plain, text).unwrap_or_default(),
             due,
+            last,
         };
         self.held.insert(key, held);
         done
@@ -124,8 +142,9 @@ impl Joins {
         }
         let mut done: Vec<_> = self.held.extract_if(|_, held| all || held.due <= now).map(|(_, held)| held).collect();
         // In the order in which they came.
-        done.sort_by_key(|held| held.due);
+        done.sort_by_key(|held| held.last);
         self.due = self.held.values().map(|held| held.due).min();
+        self.bytes = self.held.values().map(|held| held.raw.len()).sum();
         done.into_iter().map(Held::joined).collect()
     }
 
@@ -139,7 +158,7 @@ impl Held {
         self.raw.push(b'\n');
         self.raw.extend_from_slice(text);
         self.state = state;
-        if let Some(receipt) = receipt.filter(|receipt| !self.receipts.iter().any(|other| Arc::ptr_eq(other, receipt))) {
+        if let Some(receipt) = receipt.filter(|receipt| self.receipts.last().is_none_or(|last| !Arc::ptr_eq(last, receipt))) {
             self.receipts.push(receipt.clone());
         }
     }
@@ -184,7 +203,7 @@ fn goes_on(state: State, text: &[u8]) -> Option<State> {
 fn is_exception(text: &[u8]) -> bool {
     let end = text.iter().position(|byte| *byte == b':').unwrap_or(text.len());
     let name = text[..end].trim_ascii_end();
-    !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'))
+    !name.is_empty() && name.iter().all(|byte| !byte.is_ascii() || byte.is_ascii_alphanumeric() || b"_.<>".contains(byte))
 }
 
 /// What stands behind the tag.

@@ -127,7 +127,8 @@ impl Pipeline {
             let message = message(batch, frame, settings);
             tally.count(&message);
             let origin = &batch.origins[frame.origin as usize];
-            if settings.join.is_some() {
+            // What came as an object is whole.
+            if settings.join.is_some() && message.json.is_empty() {
                 for joined in outbox.join(&message, origin, settings) {
                     self.tell_joined(joined, outbox, tally);
                 }

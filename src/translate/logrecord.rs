@@ -57,6 +57,7 @@ pub fn from_form(pairs: &[(Cow<'_, str>, Cow<'_, str>)], options: &Options, aren
     let mut heap = Heap::default();
     let value = |name: &str, text: &str, heap: &mut Heap| match (name, text) {
         ("args", text) => literal::read(text, heap),
+        (name @ ("msg" | "message"), text) if !name.is_empty() => Value::Text(text.into()),
         (name, "None") if TOLD.contains(&name) || OWN.contains(&name) => Value::None,
         ("levelno" | "lineno" | "process" | "thread", text) => text.parse().map_or_else(|_| Value::Text(text.into()), Value::Int),
         (_, text) => Value::Text(text.into()),
@@ -87,13 +88,18 @@ impl<'h> Attributes<'h> {
     }
 
     fn shown(&self, value: &'h Value) -> Cow<'h, str> {
+        self.shown_within(value, self.most)
+    }
+
+    /// Of so many octets and a little more, where it is not a text already.
+    fn shown_within(&self, value: &'h Value, most: usize) -> Cow<'h, str> {
         if let Value::Text(text) = value {
             return Cow::Borrowed(text);
         }
         let mut bytes = Vec::new();
         match self.heap.node(value) {
-            Some(Node::Dict(_) | Node::List(_) | Node::Tuple(_)) => self.heap.json(value, self.most, &mut bytes),
-            _ => self.heap.text(value, self.most, &mut bytes),
+            Some(Node::Dict(_) | Node::List(_) | Node::Tuple(_)) => self.heap.json(value, most, &mut bytes),
+            _ => self.heap.text(value, most, &mut bytes),
         }
         Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
     }
@@ -106,7 +112,7 @@ impl<'h> Attributes<'h> {
             app_name: self.text("name").unwrap_or_default(),
             proc_id: self.text("process").unwrap_or_default(),
             sd_id: SD_ID,
-            params: self.extra().map(|(name, value)| (Cow::Borrowed(name), self.shown(value))).collect(),
+            params: self.params(),
             message: self.message().into_bytes().into(),
             json: self.json().into(),
             ..Record::default()
@@ -158,9 +164,17 @@ impl<'h> Attributes<'h> {
         })
     }
 
-    /// What the application has added.
-    fn extra(&self) -> impl Iterator<Item = (&'h str, &'h Value)> {
-        self.named().filter(|(name, _)| !OWN.contains(name))
+    /// What the application has added. A pickle may name one value as often as it likes: all of them together are bounded.
+    fn params(&self) -> Vec<(Cow<'h, str>, Cow<'h, str>)> {
+        let mut left = self.most;
+        let mut params = Vec::new();
+        for (name, value) in self.named().filter(|(name, _)| !OWN.contains(name)) {
+            let shown = self.shown_within(value, left);
+            let Some(rest) = left.checked_sub(shown.len() + 1) else { break };
+            left = rest;
+            params.push((Cow::Borrowed(name), shown));
+        }
+        params
     }
 
     fn named(&self) -> impl Iterator<Item = (&'h str, &'h Value)> {
@@ -173,12 +187,15 @@ impl<'h> Attributes<'h> {
     fn json(&self) -> Vec<u8> {
         let mut out = vec![b'{'];
         for (i, (name, value)) in self.named().enumerate() {
+            // A text is written whole.
+            let length = name.len() + if let Value::Text(text) = value { text.len() } else { 0 };
+            let Some(left) = self.most.checked_sub(out.len() + length) else { break };
             if i > 0 {
                 out.push(b',');
             }
             crate::template::json_string(name.as_bytes(), &mut out);
             out.push(b':');
-            self.heap.json(value, self.most, &mut out);
+            self.heap.json(value, left, &mut out);
         }
         out.push(b'}');
         out
@@ -250,7 +267,7 @@ mod tests {
     #[test]
     fn attacks_end() {
         let nested = b"(".repeat(500_000);
-        let lists = [&b"]q\x00"[..], &b"h\x00h\x00h\x00h\x00h\x00".repeat(20_000), b"."].concat();
+        let itself = [&b"]q\x00"[..], &b"h\x00h\x00h\x00h\x00h\x00".repeat(20_000), b"."].concat();
         let mut bomb = b"]q\x00K\x01a".to_vec();
         for level in 1..200_u8 {
             bomb.extend_from_slice(&[b']', b'q', level, b'(']);
@@ -258,11 +275,22 @@ mod tests {
             bomb.push(b'e');
         }
         bomb.push(b'.');
+        // One list and one text, named again by very many keys, and copied again and again.
+        let named = |opening: &[u8], key: &[u8]| {
+            let keys: Vec<u8> = (0..30_000).flat_map(|i| [&b"U\x05"[..], format!("{i:05}").as_bytes(), key].concat()).collect();
+            [b"\x80\x02}q\x00", opening, b"0(", &keys, b"u."].concat()
+        };
+        let text = [&b"X\x00\x00\x01\x00"[..], &[b'y'; 1 << 16], b"q\x01"].concat();
+        let list = [&b"]q\x01("[..], &b"N".repeat(10_000), b"e"].concat();
+        let copies = [&list[..], b"c__builtin__\nset\nq\x02", &b"h\x02h\x01\x85R".repeat(20_000), b"."].concat();
+        let (texts, lists) = (named(&text, b"h\x01"), named(&list, b"h\x01"));
         let huge = b"X\xff\xff\xff\x7fabc";
         let long = [&b"\x8b\xff\xff\xff\x7f"[..], &[1; 100]].concat();
         let deep = [&b"]".repeat(40_000)[..], &b"a".repeat(39_999), b"."].concat();
         let memo = [&b"Nr\xff\xff\xff\xffp99999999999999999999\n"[..], b"."].concat();
-        for attack in [&nested[..], &lists, &bomb, huge, &long, &deep, &memo, b"", b".", b"t.", b"}(NNu."] {
+        for attack in
+            [&texts[..], &lists, &copies, &nested, &itself, &bomb, huge, &long, &deep, &memo, b"", b".", b"t.", b"}(NNu."]
+        {
             let mut arena = Vec::new();
             from_pickle(attack, &options(), &mut arena);
             assert!(arena.len() < 20_000, "{} of {}", arena.len(), attack.len());

@@ -37,20 +37,20 @@ const NAMES: [(Target, &[&str]); TARGETS] = [
     (Target::AppName, &["app_name", "app-name", "appname", "app", "application", "service.name", "service", "program",
         "SYSLOG_IDENTIFIER", "logger", "logger_name", "log.logger", "logger.name", "name"]),
     (Target::Exception, &["exception", "exc_text", "exc_info", "error.stack_trace", "stacktrace", "stack_trace", "stack", "err.stack",
-        "stack_info"]),
+        "stack_info", "@x"]),
     (Target::Facility, &["facility", "log.syslog.facility.name"]),
     (Target::Hostname, &["hostname", "host.name", "host.hostname", "host", "source_host", "_HOSTNAME"]),
-    (Target::Message, &["message", "msg", "event", "@m", "short_message", "text", "body", "MESSAGE", "log"]),
+    (Target::Message, &["message", "msg", "event", "@m", "short_message", "text", "body", "body.stringValue", "MESSAGE",
+        "log", "@mt"]),
     (Target::MsgId, &["msg_id", "msg-id", "msgid"]),
     (Target::ProcId, &["proc_id", "proc-id", "procid", "pid", "process.pid", "process_id", "process", "_PID"]),
     (Target::Severity, &["severity", "level", "log.level", "levelname", "level_name", "lvl", "loglevel", "log_level", "@l",
         "severity_text", "severityText", "severity_number", "severityNumber", "levelno", "level_number", "level_value", "PRIORITY"]),
-    (Target::Timestamp, &["timestamp", "@timestamp", "time", "ts", "@t", "datetime", "asctime", "created", "date", "timeUnixNano",
-        "t"]),
+    (Target::Timestamp, &["timestamp", "@timestamp", "time", "ts", "@t", "datetime", "asctime", "created", "date", "timeUnixNano"]),
 ];
 
 /// Keys whose values may be objects with such names.
-const PARENTS: [&str; 8] = ["err", "error", "host", "log", "logger", "process", "service", "syslog"];
+const PARENTS: [&str; 9] = ["body", "err", "error", "host", "log", "logger", "process", "service", "syslog"];
 
 /// By key: what it is, and before which others.
 type Known = HashMap<&'static str, (Target, usize), foldhash::fast::RandomState>;
@@ -77,6 +77,10 @@ pub fn from_object(object: &str, mapping: &Mapping, options: &Options, arena: &m
     let mut best: [Option<&Entry<'_>>; TARGETS] = [None; TARGETS];
     for entry in &entries {
         let Some((target, rank)) = entry.is.filter(|_| entry.value.get() != "null") else { continue };
+        // `exc_info: true` says only that there is one.
+        if target == Target::Exception && !entry.value.get().starts_with('"') {
+            continue;
+        }
         let place = &mut best[target as usize];
         if place.is_none_or(|other| other.is.is_none_or(|(_, other)| rank <= other)) {
             *place = Some(entry);
@@ -99,8 +103,8 @@ pub fn from_object(object: &str, mapping: &Mapping, options: &Options, arena: &m
             is_understood && best[target as usize].is_some_and(|best| std::ptr::eq(best, *entry))
         })
     };
-    let mut params = Vec::new();
-    entries.iter().filter(|entry| !is_told(entry)).for_each(|entry| flat(entry.key.clone(), entry.value, DEEPEST, &mut params));
+    let mut params = Params { all: Vec::new(), left: options.max_message };
+    entries.iter().filter(|entry| !is_told(entry)).for_each(|entry| params.add(entry.key.clone(), entry.value, DEEPEST));
     let record = Record {
         facility,
         severity,
@@ -110,7 +114,7 @@ pub fn from_object(object: &str, mapping: &Mapping, options: &Options, arena: &m
         proc_id: text(Target::ProcId),
         msg_id: text(Target::MsgId),
         sd_id: SD_ID,
-        params,
+        params: params.all,
         message: message(text(Target::Message), &text(Target::Exception), &compact),
         json: Cow::Owned(compact),
     };
@@ -122,6 +126,11 @@ fn message<'o>(text: Cow<'o, str>, exception: &str, object: &[u8]) -> Cow<'o, [u
     if text.is_empty() && exception.is_empty() {
         return Cow::Owned(object.to_vec());
     }
+    // Docker's lines have their line feed.
+    let text = match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.strip_suffix('\n').unwrap_or(text)),
+        owned => owned,
+    };
     // Some loggers have it in the text already.
     if exception.is_empty() || text.contains(exception) {
         return match text {
@@ -154,17 +163,37 @@ fn entries<'o>(object: &'o str, mapping: &Mapping) -> serde_json::Result<Vec<Ent
 
 /// Objects in objects in parameters of structured data; deeper ones are shown as JSON.
 const DEEPEST: usize = 4;
+/// Of a parameter's name more is not shown (RFC 5424, section 6.3.3): it need not be put together.
+const LONGEST_NAME: usize = 32;
 
-fn flat<'o>(name: Cow<'o, str>, value: &'o RawValue, depth: usize, params: &mut Vec<(Cow<'o, str>, Cow<'o, str>)>) {
-    if value.get().starts_with('{')
-        && depth > 0
-        && let Ok(entries) = json::entries(value.get())
-    {
-        for (key, value) in entries {
-            flat(format!("{name}.{key}").into(), value, depth - 1, params);
+/// What is not told otherwise, within bounds.
+struct Params<'o> {
+    all: Vec<(Cow<'o, str>, Cow<'o, str>)>,
+    /// Octets of names and values.
+    left: usize,
+}
+
+impl<'o> Params<'o> {
+    fn add(&mut self, name: Cow<'o, str>, value: &'o RawValue, depth: usize) {
+        if self.left == 0 || value.get() == "null" {
+            return;
         }
-    } else if value.get() != "null" {
-        params.push((name, json::plain(value)));
+        if value.get().starts_with('{')
+            && depth > 0
+            && let Ok(entries) = json::entries(value.get())
+        {
+            for (key, value) in entries {
+                let name = if name.len() >= LONGEST_NAME { name.clone() } else { format!("{name}.{key}").into() };
+                let end = name.floor_char_boundary(LONGEST_NAME);
+                self.add(Cow::Owned(name[..end].to_owned()), value, depth - 1);
+            }
+            return;
+        }
+        let value = json::plain(value);
+        self.left = self.left.saturating_sub(name.len().min(LONGEST_NAME) + value.len() + 1);
+        if self.left > 0 {
+            self.all.push((name, value));
+        }
     }
 }
 
@@ -270,6 +299,16 @@ mod tests {
         ] {
             assert_eq!(translated(object, &Mapping::default()), expected, "{object}");
         }
+    }
+
+    /// A long key above very many others, and very many keys.
+    #[test]
+    fn parameters_are_bounded() {
+        let many: String = (0..40_000).map(|i| format!("\"{i}\":1,")).collect();
+        let object = format!("{{\"msg\":\"x\",\"{}\":{{{many}\"z\":1}},{many}\"z\":1}}", "k".repeat(300_000));
+        let mut arena = Vec::new();
+        let frame = from_object(&object, &Mapping::default(), &options(), &mut arena).expect("an object").frame;
+        assert!(frame.span.len() < 3000 && frame.json.len() == object.len(), "{} {}", frame.span.len(), frame.json.len());
     }
 
     #[test]

@@ -6,6 +6,8 @@ use super::value::{Heap, Node, Value, float};
 
 /// Wider fields and more digits are refused, whatever they claim.
 const WIDEST: usize = 4096;
+/// More conversions than anybody writes: each looks for its argument.
+const MOST_CONVERSIONS: usize = 1000;
 
 pub fn format(pattern: &str, args: &Value, heap: &Heap, most: usize) -> Option<String> {
     let positional = match heap.node(args) {
@@ -14,7 +16,12 @@ pub fn format(pattern: &str, args: &Value, heap: &Heap, most: usize) -> Option<S
     };
     let mut writer = Formatter { heap, args, positional, at: 0, is_named: false, most, out: String::new() };
     let mut rest = pattern;
+    let mut conversions = 0;
     while let Some((before, after)) = rest.split_once('%') {
+        conversions += 1;
+        if conversions > MOST_CONVERSIONS {
+            return None;
+        }
         writer.out.push_str(before);
         rest = writer.one(after)?;
         if writer.out.len() > most {
@@ -113,23 +120,32 @@ impl<'h> Formatter<'h> {
     fn convert(&mut self, kind: char, value: &Value, spec: &Spec) -> Option<()> {
         let most = self.most;
         let text = match kind {
+            's' if matches!(value, Value::Text(_)) => {
+                let Value::Text(text) = value else { return None };
+                self.padded(cut(text, spec.precision), spec);
+                return Some(());
+            }
             's' | 'r' | 'a' => {
+                // A character has four octets at most, and as many again for its escape.
+                let most = spec.precision.map_or(most, |precision| most.min(8 * precision + 8));
                 let mut bytes = Vec::new();
-                match kind {
-                    's' => self.heap.text(value, most, &mut bytes),
+                match (kind, value) {
+                    ('s', _) => self.heap.text(value, most, &mut bytes),
+                    // What is cut off behind need not be shown.
+                    (_, Value::Text(text)) => self.heap.repr(&Value::Text(cut(text, spec.precision).into()), most, &mut bytes),
                     _ => self.heap.repr(value, most, &mut bytes),
                 }
                 let text = String::from_utf8_lossy(&bytes).into_owned();
                 let text = if kind == 'a' { ascii(&text) } else { text };
-                spec.precision.map_or(text.clone(), |precision| text.chars().take(precision).collect())
+                cut(&text, spec.precision).to_owned()
             }
             'c' => match value {
                 Value::Int(code) => char::from_u32(u32::try_from(*code).ok()?)?.to_string(),
                 Value::Text(text) if text.chars().count() == 1 => text.to_string(),
                 _ => return None,
             },
-            'd' | 'i' | 'u' => return self.number(decimal(value)?, spec),
-            'o' | 'x' | 'X' => return self.number(based(kind, value, spec)?, spec),
+            'd' | 'i' | 'u' => return self.number(filled(decimal(value)?, spec), spec),
+            'o' | 'x' | 'X' => return self.number(filled(based(kind, value, spec)?, spec), spec),
             'e' | 'E' | 'f' | 'F' | 'g' | 'G' => return self.number(real(kind, value, spec)?, spec),
             _ => return None,
         };
@@ -145,7 +161,7 @@ impl<'h> Formatter<'h> {
     }
 
     /// The sign, the prefix and the digits.
-    fn number(&mut self, (is_negative, prefix, digits): (bool, &str, String), spec: &Spec) -> Option<()> {
+    fn number(&mut self, (is_negative, prefix, digits): Digits, spec: &Spec) -> Option<()> {
         let sign = match is_negative {
             true => "-",
             false if spec.plus => "+",
@@ -172,6 +188,17 @@ fn flags(rest: &str) -> (Spec, &str) {
         }
     }
     (spec, &rest[end..])
+}
+
+/// So many characters of it.
+fn cut(text: &str, most: Option<usize>) -> &str {
+    most.and_then(|most| text.char_indices().nth(most)).map_or(text, |(end, _)| &text[..end])
+}
+
+/// Of a whole number the precision is the fewest digits.
+fn filled((is_negative, prefix, digits): Digits, spec: &Spec) -> Digits {
+    let zeros = "0".repeat(spec.precision.unwrap_or(0).saturating_sub(digits.len()));
+    (is_negative, prefix, zeros + &digits)
 }
 
 /// Without its sign.
@@ -284,6 +311,7 @@ mod tests {
             ),
             ("%s %s %s", "(None, True, [1, 'a'])", "None True [1, 'a']"),
             ("%*d|%.*f|%-*d|", "(4, 7, 2, 1.005, 3, 1)", "   7|1.00|1  |"),
+            ("%.5d|%8.3x|%-6.2d|%.3s|%.2r", "(42, 10, 7, 'äöüß', 'abc')", "00042|     00a|07    |äöü|'a"),
             ("%c%c %.2s %10s|%-6s|", "(65, 'b', 'abc', 'right', 'left')", "Ab ab      right|left  |"),
             ("%d %i %d", "(3.9, -3.9, True)", "3 -3 1"),
             ("%s", "('only',)", "only"),
@@ -312,6 +340,7 @@ mod tests {
             ("%.999999999f", "(1.0,)"),
             ("%*d", "(99999999999, 1)"),
             ("none", "(1,)"),
+            (&*"%(a).0s".repeat(20_000), &*format!("{{'a': '{}'}}", "x".repeat(160_000))),
         ] {
             assert_eq!(formatted(pattern, args), None, "{pattern} % {args}");
         }

@@ -13,6 +13,8 @@ use scalar::{date, datetime, integer, latin1, long, octets, unescaped, unquoted}
 /// Values put on the stack; a record of Python's logging needs about a hundred.
 const MOST_STEPS: usize = 250_000;
 const MOST_NODES: usize = 50_000;
+/// What a copy of a text counts as.
+const OCTETS_A_STEP: usize = 8;
 
 #[derive(Debug)]
 pub struct Pickle {
@@ -331,13 +333,19 @@ impl Machine<'_> {
         let (arguments, is_list) = (self.heap.items(arguments)?, &**name == "list");
         match (&**module, &**name, arguments) {
             // Bytes, before protocol 3.
-            ("_codecs", "encode", [Value::Text(text), Value::Text(codec)]) if &**codec == "latin1" => latin1(text),
+            ("_codecs", "encode", [Value::Text(text), Value::Text(codec)]) if &**codec == "latin1" => {
+                self.steps += text.len() / OCTETS_A_STEP;
+                latin1(text)
+            }
             ("builtins" | "__builtin__", "bytearray", [Value::Text(text), Value::Text(codec)]) if &**codec == "latin-1" => {
+                self.steps += text.len() / OCTETS_A_STEP;
                 latin1(text)
             }
             ("builtins" | "__builtin__", "bytes", []) => Some(Value::Bytes([].into())),
             ("builtins" | "__builtin__", "set" | "frozenset" | "list", [items]) => {
                 let items = self.heap.items(items)?.to_vec();
+                // A copy costs what it holds.
+                self.steps += items.len();
                 Some(self.heap.add(if is_list { Node::List(items) } else { Node::Set(items) }))
             }
             ("builtins" | "__builtin__", "bytearray", [bytes @ Value::Bytes(_)]) => Some(bytes.clone()),

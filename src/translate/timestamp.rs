@@ -7,6 +7,11 @@ use crate::message::Zone;
 /// Seconds since 1970, or milli-, micro- or nanoseconds, by how many they are: each reaches from 1973 to beyond 5000.
 pub fn of_number(number: f64, zone: Zone) -> Option<DateTime<FixedOffset>> {
     const THOUSAND_YEARS: f64 = 1e11;
+    // 1973: a smaller number is a length of time, or something else.
+    const FIRST: f64 = 1e8;
+    if number < FIRST {
+        return None;
+    }
     let mut seconds = number;
     for _ in 0..3 {
         if seconds.abs() < THOUSAND_YEARS {
@@ -72,7 +77,7 @@ mod tests {
         ] {
             assert_eq!(of_text(text, zone).map(|moment| moment.to_rfc3339()).as_deref(), Some(expected), "{text}");
         }
-        for text in ["", "yesterday", "nan", "1e400", "2026-13-01T00:00:00Z"] {
+        for text in ["", "21.5", "0.003", "-5", "yesterday", "nan", "1e400", "2026-13-01T00:00:00Z"] {
             assert_eq!(of_text(text, zone), None, "{text}");
         }
     }

@@ -16,8 +16,13 @@ use crate::translate::{Options, from_form, from_object, pairs};
 /// Records taken at a time; others have their turn in between.
 const SLICE: usize = 256;
 
+/// A record has about twenty, and what the application adds.
+const MOST_FIELDS: usize = 1000;
 /// Of what is wrong in a request that is taken in part, so much is said.
 const MOST_REASONS: usize = 100;
+
+/// What may be asked for by `?format=`.
+const FORMATS: [&str; 4] = ["form", "json", "syslog", "text"];
 
 /// What a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,21 +39,24 @@ pub(super) enum Kind {
 
 impl Kind {
     /// By `?format=`, the type, or what it looks like.
-    pub(super) fn of(parts: &Parts, body: &[u8]) -> Self {
+    pub(super) fn of(parts: &Parts, body: &[u8]) -> Result<Self, Answer> {
         if parts.method == hyper::Method::GET {
-            return Self::Form;
+            return Ok(Self::Form);
         }
         let query = pairs(parts.uri.query().unwrap_or_default().as_bytes());
         let asked = query.iter().find(|(name, _)| name == "format").map(|(_, value)| value.to_ascii_lowercase());
+        if let Some(unknown) = asked.as_deref().filter(|asked| !FORMATS.contains(asked)) {
+            return Err(Answer::bad(format!("the format `{unknown}` is not known: there is {}", FORMATS.join(", "))));
+        }
         let header = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let media = header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match asked.as_deref().unwrap_or(&media) {
+        Ok(match asked.as_deref().unwrap_or(&media) {
             "form" | "application/x-www-form-urlencoded" => Self::form_or(body),
             "syslog" | "application/syslog" | "text/syslog" => Self::Syslog,
             "text" | "text/plain" => Self::Text,
             media if media.contains("json") => Self::Json,
             _ => Self::seen(body),
-        }
+        })
     }
 
     /// curl says that everything is a form.
@@ -105,6 +113,9 @@ impl Intake {
     }
 
     fn form(&mut self, body: &[u8], settings: &Settings) -> Result<(), Answer> {
+        if memchr::memchr_iter(b'&', body).count() > MOST_FIELDS {
+            return Err(Answer::bad(format!("a form may have {MOST_FIELDS} fields")));
+        }
         let pairs = pairs(body);
         if !pairs.iter().any(|(name, _)| matches!(&**name, "msg" | "message")) {
             return Err(Answer::bad("a form with `msg` is expected, as Python's HTTPHandler sends it".to_owned()));
@@ -145,7 +156,8 @@ impl Intake {
             Ok(text) => text,
             Err(error) => return Err(Answer::bad_record(&bad(body, 1, error.valid_up_to(), "it is no UTF-8".to_owned()))),
         };
-        let mut at = 0;
+        // A byte order mark is no JSON, and sent all the same (RFC 8259, section 8.1).
+        let mut at = if text.starts_with('\u{FEFF}') { '\u{FEFF}'.len_utf8() } else { 0 };
         while at < text.len() {
             self.pause(text, objects).await?;
             let mut values = serde_json::Deserializer::from_str(&text[at..]).into_iter::<&RawValue>();

@@ -83,7 +83,7 @@ pub(super) enum Seen {
     /// With another body.
     Other,
     /// So many messages were taken, and every output has them.
-    Safe(usize),
+    Safe(Key, usize),
     /// Not every output has what it came with.
     Waiting,
 }
@@ -131,11 +131,10 @@ impl Keys {
         match inner.known.get(&key) {
             None => {
                 inner.known.insert(key, Taken { print, accepted: 0, state: State::Coming });
-                inner.order.push_back((Instant::now(), key));
                 Ok(())
             }
             Some(taken) if taken.print != print => Err(Seen::Other),
-            Some(taken) if taken.is_safe() => Err(Seen::Safe(taken.accepted)),
+            Some(taken) if taken.is_safe() => Err(Seen::Safe(key, taken.accepted)),
             Some(_) => Err(Seen::Waiting),
         }
     }
@@ -145,7 +144,9 @@ impl Keys {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let (Some(taken), Some(file)) = (inner.known.get_mut(&key), &mut inner.file) else { return };
-        taken.state = State::Safe;
+        if matches!(std::mem::replace(&mut taken.state, State::Safe), State::Safe) {
+            return;
+        }
         let mut bytes = Vec::with_capacity(RECORD);
         Record { key, print: taken.print, accepted: taken.accepted as u64, second: seconds() }.write(&mut bytes);
         inner.written += 1;
@@ -155,10 +156,18 @@ impl Keys {
         }
     }
 
+    /// At a stop: what has become safe while nobody waited for it.
+    pub(in crate::input) fn settle(&self) {
+        let given: Vec<_> = self.lock().known.iter().filter(|(_, taken)| taken.is_safe()).map(|(key, _)| *key).collect();
+        given.into_iter().for_each(|key| self.note(key));
+    }
+
     /// So many messages were taken, and are safe when that is given.
     fn keep(&self, key: Key, accepted: usize, acceptance: Acceptance) {
-        if let Some(taken) = self.lock().known.get_mut(&key) {
+        let mut inner = self.lock();
+        if let Some(taken) = inner.known.get_mut(&key) {
             (taken.accepted, taken.state) = (accepted, State::Taken(acceptance));
+            inner.order.push_back((Instant::now(), key));
         }
     }
 
@@ -274,7 +283,7 @@ mod tests {
         let waits = take(&keys, 2, 1);
         assert_eq!(keys.reserve(2, 7).err(), Some(Seen::Waiting));
         drop(waits);
-        assert_eq!(keys.reserve(2, 7).err(), Some(Seen::Safe(1)));
+        assert_eq!(keys.reserve(2, 7).err(), Some(Seen::Safe(2, 1)));
         keys.reserve(3, 7).expect("new");
         keys.release(3);
         let mut torn = std::fs::read(&path).expect("written");
@@ -285,7 +294,7 @@ mod tests {
         std::fs::write(&path, [old, torn].concat()).expect("written");
         let next = Keys::default();
         next.open(&path).expect("read");
-        assert_eq!((next.reserve(1, 7).err(), next.reserve(1, 8).err()), (Some(Seen::Safe(3)), Some(Seen::Other)));
+        assert_eq!((next.reserve(1, 7).err(), next.reserve(1, 8).err()), (Some(Seen::Safe(1, 3)), Some(Seen::Other)));
         assert!(next.reserve(2, 7).is_ok() && next.reserve(3, 7).is_ok() && next.reserve(8, 7).is_ok());
         assert_eq!(std::fs::read(&path).expect("written").len(), RECORD);
     }
