@@ -86,6 +86,27 @@ fn a_connection_goes_on_through_ten_takeovers_in_the_middle_of_messages() {
     assert_eq!(numbers, (0..sent).collect::<Vec<_>>());
 }
 
+/// Whoever cleans /run up takes a socket's name away: the next process binds it anew, and those that are connected go on.
+#[test]
+fn a_socket_whose_name_is_gone_is_bound_anew() {
+    let (state, port) = (TempDir::new().expect("a folder"), free_port());
+    let config = config(&state, port);
+    let mut first = Server::start(&config);
+    let socket = state.path().join("socket");
+    let mut connected = UnixStream::connect(&socket).expect("connected");
+    connected.write_all(message(0).as_bytes()).expect("sent");
+    wait_until("it has arrived", || lines(&state).len() == 1);
+    std::fs::remove_file(&socket).expect("it is there");
+    let _next = Server::start_with(&config, |command| {
+        command.arg("--takeover");
+    });
+    assert!(first.wait().success());
+    connected.write_all(message(1).as_bytes()).expect("the connection is open");
+    let mut new = UnixStream::connect(&socket).expect("it is there again");
+    new.write_all(message(2).as_bytes()).expect("sent");
+    wait_until("all have arrived", || lines(&state).len() == 3);
+}
+
 #[test]
 fn nobody_to_take_over_from_is_no_reason_not_to_start() {
     let (state, port) = (TempDir::new().expect("a folder"), free_port());
