@@ -121,11 +121,14 @@ class Worker:
         #: Held where a record changes its place between memory and disk.
         self._moving = threading.RLock()
         self._threads: list[threading.Thread] = []
+        #: Held from the start of the threads on.
+        self._begun = threading.Lock()
 
     def start(self) -> bool:
+        # A signal handler that logs may interrupt the next lines: only one can take this.
+        if not self._begun.acquire(blocking=False):
+            return True
         with self._moving:
-            if self._threads:
-                return True
             self._threads = [threading.Thread(target=self.run, name="penstock", daemon=True)]
             if self._spool is not None:
                 self._threads.append(threading.Thread(target=self._run_spooler, name="penstock-spool", daemon=True))
@@ -134,6 +137,7 @@ class Worker:
                     thread.start()
             except RuntimeError:  # none can be started at the interpreter's end; `close` does the work then
                 self._threads = []
+                self._begun.release()
         return bool(self._threads)
 
     def flush(self, timeout: float) -> bool:
