@@ -3,11 +3,11 @@
 //!
 //! The instructions are those of Python's `pickletools`. A pickle that breaks off or is wrong gives what had been read.
 
+mod memo;
 mod scalar;
 
-use std::collections::HashMap;
-
 use super::value::{Heap, Node, Value};
+use memo::Memo;
 use scalar::{date, datetime, integer, latin1, long, octets, unescaped, unquoted};
 
 /// Values put on the stack; a record of Python's logging needs about a hundred.
@@ -52,35 +52,6 @@ struct Machine<'b> {
     heap: Heap,
     steps: usize,
     foreign: usize,
-}
-
-/// What may be named again. Python numbers from 0 on, and others as they like.
-#[derive(Default)]
-struct Memo {
-    dense: Vec<Value>,
-    sparse: HashMap<u64, Value>,
-    /// The next number of MEMOIZE.
-    count: u64,
-}
-
-impl Memo {
-    fn get(&self, at: u64) -> Option<&Value> {
-        self.dense.get(at as usize).or_else(|| self.sparse.get(&at))
-    }
-
-    fn insert(&mut self, at: u64, value: Value) {
-        self.count += 1;
-        // Protocol 0 begins with 1.
-        if at == 1 && self.dense.is_empty() {
-            self.dense.push(Value::None);
-        }
-        let next = self.dense.len() as u64;
-        match self.dense.get_mut(at as usize) {
-            Some(place) => *place = value,
-            None if at == next => self.dense.push(value),
-            None => drop(self.sparse.insert(at, value)),
-        }
-    }
 }
 
 impl Machine<'_> {
@@ -289,7 +260,14 @@ impl Machine<'_> {
                 let arguments = self.heap.add(Node::Tuple(items));
                 self.called(callable, arguments);
             }
-            // Persistent ids and registered extensions mean something to their makers alone.
+            _ => self.outside(opcode)?,
+        }
+        Ok(())
+    }
+
+    /// Persistent ids, registered extensions and buffers mean something to their makers alone.
+    fn outside(&mut self, opcode: u8) -> Step {
+        match opcode {
             b'P' => {
                 let id = self.line()?.into();
                 self.foreign += 1;

@@ -16,6 +16,7 @@ pub(super) type Body = Full<Bytes>;
 /// Some seconds later it may be taken.
 const RETRY: HeaderValue = HeaderValue::from_static("1");
 const RETRY_LATER: HeaderValue = HeaderValue::from_static("5");
+
 pub(super) struct Answer {
     pub(super) status: Answered,
     code: StatusCode,
