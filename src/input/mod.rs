@@ -168,6 +168,45 @@ macro_rules! stream_config {
 }
 use stream_config;
 
+/// A kind for which TLS is a choice: its options beside those of the macro named first.
+macro_rules! tls_options {
+    ($base:ident, pub struct Config { $($(#[$field_doc:meta])* pub $field:ident: $type:ty,)* }) => {
+        crate::input::$base! {
+            pub struct Config {
+                $($(#[$field_doc])* pub $field: $type,)*
+                /// A handshake must be over in this time.
+                pub handshake_timeout: Option<crate::config::Period>,
+                /// PEM: the server's certificate and what leads to its root; TLS where it is given.
+                pub certificate: Option<toml::Spanned<std::path::PathBuf>>,
+                /// PEM: its private key.
+                pub key: Option<toml::Spanned<std::path::PathBuf>>,
+                /// PEM: a client must show a certificate of one of these.
+                pub client_ca: Option<toml::Spanned<std::path::PathBuf>>,
+                /// PEM: revoked certificates.
+                pub crl: Option<toml::Spanned<std::path::PathBuf>>,
+                /// A client must be one of these: names, or fingerprints (`sha-256:AB:…`), for which no CA is needed.
+                #[serde(default)]
+                pub peers: Vec<toml::Spanned<String>>,
+            }
+        }
+
+        impl Config {
+            /// TLS where a certificate is given.
+            fn tls(&self, scope: &mut crate::config::Scope<'_>) -> Option<crate::net::tls::ServerTls> {
+                let files = crate::input::tls::Optional {
+                    certificate: self.certificate.as_ref(),
+                    key: self.key.as_ref(),
+                    client_ca: self.client_ca.as_ref(),
+                    crl: self.crl.as_ref(),
+                    peers: &self.peers,
+                };
+                files.read(scope)
+            }
+        }
+    };
+}
+use tls_options;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HostnameFrom {

@@ -4,7 +4,6 @@
 //! sends something else here is not turned away: what cannot be a record's length is syslog.
 
 use std::io;
-use std::path::PathBuf;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -13,7 +12,7 @@ use toml::Spanned;
 use super::handover::Keep;
 use super::stream::{self, CLOSE_DEADLINE, Connection, LAST_READS, NOTHING_MORE};
 use super::unix::Kind;
-use super::{Plan, Protocol, Settings, Transport, input_config, tls};
+use super::{Plan, Protocol, Settings, Transport, tls_options};
 use crate::config::{Address, FacilityName, Mode, Network, Period, Scope};
 use crate::frame::{Saved, trimmed};
 use crate::message::{Batch, Frame, Received, Span};
@@ -21,7 +20,8 @@ use crate::route::Touched;
 use crate::translate::{Translated, from_pickle};
 use crate::warn_limited;
 
-input_config! {
+tls_options! {
+    input_config,
     pub struct Config {
         pub listen: Spanned<Address>,
         /// `SocketHandler` needs a stream, `DatagramHandler` datagrams.
@@ -38,19 +38,6 @@ input_config! {
         pub mode: Option<Mode>,
         pub owner: Option<Spanned<String>>,
         pub group: Option<Spanned<String>>,
-        /// A handshake must be over in this time.
-        pub handshake_timeout: Option<Period>,
-        /// PEM: the server's certificate and what leads to its root; TLS where it is given.
-        pub certificate: Option<Spanned<PathBuf>>,
-        /// PEM: its private key.
-        pub key: Option<Spanned<PathBuf>>,
-        /// PEM: a client must show a certificate of one of these.
-        pub client_ca: Option<Spanned<PathBuf>>,
-        /// PEM: revoked certificates.
-        pub crl: Option<Spanned<PathBuf>>,
-        /// A client must be one of these: names, or fingerprints (`sha-256:AB:…`), for which no CA is needed.
-        #[serde(default)]
-        pub peers: Vec<Spanned<String>>,
     }
 }
 
@@ -66,13 +53,6 @@ pub(super) fn plan(config: &Config, scope: &mut Scope<'_>) -> Option<Plan> {
         Some(Kind::Datagram) => Transport::Datagram,
         Some(Kind::Stream) | None => Transport::Stream,
     };
-    let files = tls::Optional {
-        certificate: config.certificate.as_ref(),
-        key: config.key.as_ref(),
-        client_ca: config.client_ca.as_ref(),
-        crl: config.crl.as_ref(),
-        peers: &config.peers,
-    };
     let is_tcp = transport == Transport::Stream && matches!(config.listen.as_ref(), Address::Ip(_));
     if let Some(certificate) = config.certificate.as_ref().filter(|_| !is_tcp) {
         scope.error(certificate.span(), "TLS is for TCP: an address and port, and streams");
@@ -86,7 +66,7 @@ pub(super) fn plan(config: &Config, scope: &mut Scope<'_>) -> Option<Plan> {
         handshake: config.handshake_timeout.map_or(settings.handshake, |period| period.0),
         protocol: Protocol::Python,
         facility: config.facility.map_or(settings.facility, |facility| facility.0),
-        tls: files.read(scope),
+        tls: config.tls(scope),
         ..settings
     };
     let owner = scope.user(config.owner.as_ref()).map(|user| user.uid);

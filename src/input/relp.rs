@@ -3,18 +3,16 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use toml::Spanned;
 
 use super::stream::Connection;
-use super::{Plan, Protocol, Settings, stream_config, tls};
-use crate::config::{Period, Scope};
+use super::{Plan, Protocol, Settings, tls_options};
+use crate::config::Scope;
 use crate::frame::relp::{self, Relp};
 use crate::frame::trimmed;
 use crate::message::{Batch, Frame, Received, Span};
@@ -23,33 +21,14 @@ use crate::queue::{Acceptance, Receipt};
 use crate::route::Touched;
 use crate::warn_limited;
 
-stream_config! {
+tls_options! {
+    stream_config,
     pub struct Config {
-        /// A handshake must be over in this time.
-        pub handshake_timeout: Option<Period>,
-        /// PEM: the server's certificate and what leads to its root; TLS where it is given.
-        pub certificate: Option<Spanned<PathBuf>>,
-        /// PEM: its private key.
-        pub key: Option<Spanned<PathBuf>>,
-        /// PEM: a client must show a certificate of one of these.
-        pub client_ca: Option<Spanned<PathBuf>>,
-        /// PEM: revoked certificates.
-        pub crl: Option<Spanned<PathBuf>>,
-        /// A client must be one of these: names, or fingerprints (`sha-256:AB:…`), for which no CA is needed.
-        #[serde(default)]
-        pub peers: Vec<Spanned<String>>,
     }
 }
 
 pub(super) fn plan(config: &Config, scope: &mut Scope<'_>) -> Option<Plan> {
-    let files = tls::Optional {
-        certificate: config.certificate.as_ref(),
-        key: config.key.as_ref(),
-        client_ca: config.client_ca.as_ref(),
-        crl: config.crl.as_ref(),
-        peers: &config.peers,
-    };
-    let tls = files.read(scope);
+    let tls = config.tls(scope);
     Some(config.plan("relp", scope, |settings| Settings {
         handshake: config.handshake_timeout.map_or(settings.handshake, |period| period.0),
         protocol: Protocol::Relp,

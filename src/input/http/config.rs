@@ -13,11 +13,12 @@ use toml::Spanned;
 
 use super::auth::Credentials;
 use crate::config::{FacilityName, Period, Scope, Size};
-use crate::input::{Plan, Protocol, Settings, stream_config, tls};
+use crate::input::{Plan, Protocol, Settings, tls_options};
 use crate::message::Frame;
 use crate::translate::{Mapping, Options, Target, from_object};
 
-stream_config! {
+tls_options! {
+    stream_config,
     pub struct Config {
         /// Where logs are taken.
         #[serde(default)]
@@ -40,19 +41,6 @@ stream_config! {
         /// Which keys of an object are which fields, before those that are known.
         #[serde(default)]
         pub fields: Fields,
-        /// A handshake must be over in this time.
-        pub handshake_timeout: Option<Period>,
-        /// PEM: the server's certificate and what leads to its root; TLS where it is given.
-        pub certificate: Option<Spanned<PathBuf>>,
-        /// PEM: its private key.
-        pub key: Option<Spanned<PathBuf>>,
-        /// PEM: a client must show a certificate of one of these.
-        pub client_ca: Option<Spanned<PathBuf>>,
-        /// PEM: revoked certificates.
-        pub crl: Option<Spanned<PathBuf>>,
-        /// A client must be one of these: names, or fingerprints (`sha-256:AB:…`), for which no CA is needed.
-        #[serde(default)]
-        pub peers: Vec<Spanned<String>>,
     }
 }
 
@@ -135,14 +123,7 @@ pub(super) const IDLE: Duration = Duration::from_secs(75);
 const MAX_MESSAGE: usize = 1 << 20;
 
 pub(in crate::input) fn plan(config: &Config, scope: &mut Scope<'_>) -> Option<Plan> {
-    let files = tls::Optional {
-        certificate: config.certificate.as_ref(),
-        key: config.key.as_ref(),
-        client_ca: config.client_ca.as_ref(),
-        crl: config.crl.as_ref(),
-        peers: &config.peers,
-    };
-    let tls = files.read(scope).map(|tls| tls.for_http());
+    let tls = config.tls(scope).map(|tls| tls.for_http());
     let http = config.http(scope);
     let is_own = config.max_message.is_none();
     Some(config.plan("http", scope, |settings| Settings {
